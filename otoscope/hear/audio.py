@@ -1,0 +1,147 @@
+"""Waveforms become log-mel features, shapes `(frame, mel)`, and features become padded batches.
+
+16 kHz, a 25 ms Hann window every 10 ms, 128 mel bands, natural logarithm, then z-normalised over the whole
+utterance: mean 0 and standard deviation 1 over all its frames and bands together. Frame `t` is centred at
+`t * HOP_S` seconds, so a recording of `n` samples has `1 + n // HOP_SAMPLES` frames.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from otoscope.base import BadInput
+from otoscope.hear.corpus import Utterance, load_audio
+
+SAMPLE_RATE = 16_000
+HOP_SAMPLES = 160
+WINDOW_SAMPLES = 400
+# The window is zero-padded to this length: with 512 points the lowest mel bands would lie between two of its bins.
+FFT_SAMPLES = 1024
+MELS = 128
+HOP_S = HOP_SAMPLES / SAMPLE_RATE
+# Added to the power before the logarithm: 100 dB below full scale, quieter than any recording's own noise.
+POWER_FLOOR = 1e-10 * WINDOW_SAMPLES
+
+# Slaney's mel scale: linear below 1 kHz, logarithmic above.
+_LINEAR_HZ_A_MEL = 200 / 3
+_BREAK_HZ = 1000.0
+_LOG_STEP = math.log(6.4) / 27
+
+
+def hz_to_mel(hz: ArrayLike) -> np.ndarray:
+    """Frequency in Hz to mel (Slaney's Auditory Toolbox scale)."""
+    hz = np.asarray(hz, np.float64)
+    high = _BREAK_HZ / _LINEAR_HZ_A_MEL + np.log(np.maximum(hz, _BREAK_HZ) / _BREAK_HZ) / _LOG_STEP
+    return np.where(hz < _BREAK_HZ, hz / _LINEAR_HZ_A_MEL, high)
+
+
+def mel_to_hz(mel: ArrayLike) -> np.ndarray:
+    """Mel to frequency in Hz: the inverse of `hz_to_mel`."""
+    mel = np.asarray(mel, np.float64)
+    break_mel = _BREAK_HZ / _LINEAR_HZ_A_MEL
+    high = _BREAK_HZ * np.exp((np.maximum(mel, break_mel) - break_mel) * _LOG_STEP)
+    return np.where(mel < break_mel, mel * _LINEAR_HZ_A_MEL, high)
+
+
+def mel_frequencies(mels: int = MELS, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """The centre frequency in Hz of each mel band, shape `(mel,)`."""
+    return mel_to_hz(np.linspace(0.0, float(hz_to_mel(sample_rate / 2)), mels + 2))[1:-1]
+
+
+@functools.cache
+def mel_filters(mels: int = MELS) -> Tensor:
+    """Triangular filters of unit area, shape `(bin, mel)`, for the power spectrum of a padded window."""
+    edges = mel_to_hz(np.linspace(0.0, float(hz_to_mel(SAMPLE_RATE / 2)), mels + 2))
+    bins = np.linspace(0.0, SAMPLE_RATE / 2, FFT_SAMPLES // 2 + 1)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    triangles = np.maximum(0.0, np.minimum(rising, falling)) * 2.0 / (edges[2:] - edges[:-2])
+    return torch.from_numpy(triangles.astype(np.float32))
+
+
+@functools.cache
+def _window() -> Tensor:
+    return torch.hann_window(WINDOW_SAMPLES)
+
+
+def log_mel(samples: ArrayLike, mels: int = MELS) -> Tensor:
+    """Log-mel energies (natural logarithm of power) of 16 kHz `samples` in [-1, 1], shape `(frame, mel)`, not normalised."""
+    signal = torch.as_tensor(np.ascontiguousarray(samples, dtype=np.float32))
+    spectrum = torch.stft(
+        signal,
+        FFT_SAMPLES,
+        hop_length=HOP_SAMPLES,
+        win_length=WINDOW_SAMPLES,
+        window=_window(),
+        center=True,
+        pad_mode="constant",
+        return_complex=True,
+    )
+    power = spectrum.real.square() + spectrum.imag.square()
+    return torch.log(power.T @ mel_filters(mels) + POWER_FLOOR)
+
+
+def features(audio: ArrayLike, sample_rate: int) -> Tensor:
+    """The network's input: z-normalised log-mel features, shape `(frame, mel)`, float32.
+
+    Args:
+        audio: samples, shape `(sample,)`, full scale 1. Integers are taken as PCM and scaled.
+        sample_rate: in Hz; anything but 16 kHz is resampled (soxr, high quality).
+
+    Raises:
+        BadInput: no samples, more than one channel, samples that are not finite, or a sample rate that is not positive.
+    """
+    samples = np.asarray(audio)
+    if np.issubdtype(samples.dtype, np.integer):
+        samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    samples = samples.astype(np.float32, copy=False)
+    if samples.ndim != 1 or len(samples) == 0:
+        raise BadInput("these are not samples of one channel", got=f"an array of shape {samples.shape}", wanted="shape (sample,), at least one sample")
+    if not sample_rate or sample_rate <= 0 or sample_rate != int(sample_rate):
+        raise BadInput("the sample rate cannot be", got=f"{sample_rate} Hz", wanted="a whole number above 0, such as 16000")
+    if not np.isfinite(samples).all():
+        raise BadInput("the recording has samples that are not finite", got=f"{int((~np.isfinite(samples)).sum())} of {len(samples)} samples NaN or infinite", remedy="convert the recording again, or leave it out")
+    if sample_rate != SAMPLE_RATE:
+        samples = soxr.resample(samples, sample_rate, SAMPLE_RATE, quality="HQ")
+    return normalise(log_mel(samples))
+
+
+def normalise(values: Tensor) -> Tensor:
+    """Mean 0 and standard deviation 1 over the whole spectrogram `(frame, mel)`; a constant one becomes zeros."""
+    centred = values - values.mean()
+    deviation = centred.square().mean().sqrt()
+    return centred / deviation if deviation > 1e-6 else torch.zeros_like(values)
+
+
+def utterance_features(utterance: Utterance, mels: int = MELS) -> Tensor:
+    """The features of an utterance, shape `(frame, mel)`: those it carries, or those of its audio.
+
+    Raises:
+        BadInput: naming the utterance, when its audio cannot be read or its features are not `(frame, mels)` and finite.
+    """
+    if utterance.features is None:
+        samples, sample_rate = load_audio(utterance)
+        try:
+            return features(samples, sample_rate)
+        except BadInput as error:
+            raise BadInput(f"{utterance.id}: {error.problem}", got=error.got, wanted=error.wanted, remedy=error.remedy) from error
+    values = torch.as_tensor(np.asarray(utterance.features, np.float32))
+    if values.ndim != 2 or len(values) == 0 or values.shape[1] != mels:
+        raise BadInput(f"{utterance.id}: features of the wrong shape", got=tuple(values.shape), wanted=f"(frame, {mels}) with at least one frame")
+    if not bool(torch.isfinite(values).all()):
+        raise BadInput(f"{utterance.id}: features that are not finite", got=f"{int((~torch.isfinite(values)).sum())} values NaN or infinite", wanted="finite values")
+    return values
+
+
+def pad_batch(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack `(frame, mel)` features of different lengths into `(batch, frame, mel)`, zeros after each; and the lengths."""
+    lengths = torch.tensor([len(item) for item in items])
+    return torch.nn.utils.rnn.pad_sequence(list(items), batch_first=True), lengths
