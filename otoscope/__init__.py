@@ -1,0 +1,55 @@
+"""Look inside networks that listen: what each layer of a speech recogniser represents, and when it came to.
+
+Names are resolved when they are first used, so that `import otoscope` is quick and loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "OtoscopeError": "otoscope.base",
+    "Utterance": "otoscope.hear.corpus",
+    "read_corpus": "otoscope.hear.corpus",
+    "select": "otoscope.hear.corpus",
+    "write_manifest": "otoscope.hear.corpus",
+    "import_corpus": "otoscope.hear.readers",
+    "validate": "otoscope.hear.validate",
+    "speak_corpus": "otoscope.hear.speak",
+    "features": "otoscope.hear.audio",
+    "load": "otoscope.learn.checkpoint",
+    "list_layers": "otoscope.probe.layers",
+    "tap": "otoscope.probe.taps",
+    "similarity": "otoscope.reduce.similarity",
+    "similarity_matrix": "otoscope.reduce.similarity",
+    "Profiles": "otoscope.reduce.profiles",
+    "cluster_groups": "otoscope.reduce.clusters",
+    "silhouettes": "otoscope.reduce.clusters",
+    "compare": "otoscope.study.compare",
+    "gradnap": "otoscope.study.gradnap",
+    "read_recipe": "otoscope.study.recogniser",
+    "train_recogniser": "otoscope.study.recogniser",
+    "score_recogniser": "otoscope.study.recogniser",
+    "listen": "otoscope.study.speech",
+    "save_table": "otoscope.study.results",
+    "save_profiles": "otoscope.study.results",
+    "write_report": "otoscope.study.report",
+    "run_demo": "otoscope.study.demo",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'otoscope' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -104,11 +104,21 @@ def features(audio: ArrayLike, sample_rate: int) -> Tensor:
         samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
     samples = samples.astype(np.float32, copy=False)
     if samples.ndim != 1 or len(samples) == 0:
-        raise BadInput("these are not samples of one channel", got=f"an array of shape {samples.shape}", wanted="shape (sample,), at least one sample")
+        raise BadInput(
+            "these are not samples of one channel",
+            got=f"an array of shape {samples.shape}",
+            wanted="shape (sample,), at least one sample",
+        )
     if not sample_rate or sample_rate <= 0 or sample_rate != int(sample_rate):
-        raise BadInput("the sample rate cannot be", got=f"{sample_rate} Hz", wanted="a whole number above 0, such as 16000")
+        raise BadInput(
+            "the sample rate cannot be", got=f"{sample_rate} Hz", wanted="a whole number above 0, such as 16000"
+        )
     if not np.isfinite(samples).all():
-        raise BadInput("the recording has samples that are not finite", got=f"{int((~np.isfinite(samples)).sum())} of {len(samples)} samples NaN or infinite", remedy="convert the recording again, or leave it out")
+        raise BadInput(
+            "the recording has samples that are not finite",
+            got=f"{int((~np.isfinite(samples)).sum())} of {len(samples)} samples NaN or infinite",
+            remedy="convert the recording again, or leave it out",
+        )
     if sample_rate != SAMPLE_RATE:
         samples = soxr.resample(samples, sample_rate, SAMPLE_RATE, quality="HQ")
     return normalise(log_mel(samples))
@@ -132,12 +142,22 @@ def utterance_features(utterance: Utterance, mels: int = MELS) -> Tensor:
         try:
             return features(samples, sample_rate)
         except BadInput as error:
-            raise BadInput(f"{utterance.id}: {error.problem}", got=error.got, wanted=error.wanted, remedy=error.remedy) from error
+            raise BadInput(
+                f"{utterance.id}: {error.problem}", got=error.got, wanted=error.wanted, remedy=error.remedy
+            ) from error
     values = torch.as_tensor(np.asarray(utterance.features, np.float32))
     if values.ndim != 2 or len(values) == 0 or values.shape[1] != mels:
-        raise BadInput(f"{utterance.id}: features of the wrong shape", got=tuple(values.shape), wanted=f"(frame, {mels}) with at least one frame")
+        raise BadInput(
+            f"{utterance.id}: features of the wrong shape",
+            got=tuple(values.shape),
+            wanted=f"(frame, {mels}) with at least one frame",
+        )
     if not bool(torch.isfinite(values).all()):
-        raise BadInput(f"{utterance.id}: features that are not finite", got=f"{int((~torch.isfinite(values)).sum())} values NaN or infinite", wanted="finite values")
+        raise BadInput(
+            f"{utterance.id}: features that are not finite",
+            got=f"{int((~torch.isfinite(values)).sum())} values NaN or infinite",
+            wanted="finite values",
+        )
     return values
 
 

@@ -31,8 +31,7 @@ from otoscope.hear.phones import from_espeak
 
 SAMPLE_RATE = 16_000
 TRAIN_VOICES = tuple(
-    f"en-us+{variant}"
-    for variant in "m1 m2 m3 m4 m5 m7 f1 f2 f3 f5 Andy linda Alex Mario belinda Gene".split()
+    f"en-us+{variant}" for variant in "m1 m2 m3 m4 m5 m7 f1 f2 f3 f5 Andy linda Alex Mario belinda Gene".split()
 )
 # Voices of the same kind as those. Others that espeak-ng has (whispers, robots, Reed and his family) are so unlike
 # them that a network trained on sixteen voices cannot be asked to know them.
@@ -53,7 +52,9 @@ def load_words() -> list[str]:
     return [word for line in text.splitlines() if not line.startswith("#") for word in line.split()]
 
 
-def plan_sequences(words: Sequence[str], count: int, seed: int, forbidden: Iterable[tuple[str, ...]] = ()) -> list[tuple[str, ...]]:
+def plan_sequences(
+    words: Sequence[str], count: int, seed: int, forbidden: Iterable[tuple[str, ...]] = ()
+) -> list[tuple[str, ...]]:
     """`count` different word sequences of 3–6 words, none of them `forbidden`, every word about equally often.
 
     Words are dealt from shuffled decks, so frequencies differ by the decks' remainder only.
@@ -102,7 +103,9 @@ def plan_shards(seed: int, utterances: int, words: Sequence[str], batch: int = 0
                 }
                 for index, sequence in enumerate(said[number :: len(voices)])
             ]
-            shards.append({"voice": voice, "split": split, "seed": derive_seed(seed, "voice", batch, voice), "items": items})
+            shards.append(
+                {"voice": voice, "split": split, "seed": derive_seed(seed, "voice", batch, voice), "items": items}
+            )
     return shards
 
 
@@ -162,7 +165,10 @@ def _speak_in_fresh_process(shard: dict[str, Any], folder: Path) -> list[dict[st
     command = [sys.executable, "-m", "otoscope.hear.speak", str(folder)]
     done = subprocess.run(command, input=json.dumps(shard), capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise OtoscopeError(f"speaking with the voice {shard['voice']} failed", got=done.stderr.strip() or f"exit status {done.returncode}")
+        raise OtoscopeError(
+            f"speaking with the voice {shard['voice']} failed",
+            got=done.stderr.strip() or f"exit status {done.returncode}",
+        )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -187,7 +193,9 @@ def speak_corpus(
     """
     words = load_words() if words is None else list(dict.fromkeys(words))
     if len(words) < 10:
-        raise BadOption("too few words to make sequences of", got=f"{len(words)} words", wanted="at least 10 different words")
+        raise BadOption(
+            "too few words to make sequences of", got=f"{len(words)} words", wanted="at least 10 different words"
+        )
     if not minutes > 0:
         raise BadOption("no speech was asked for", got=f"{minutes} minutes", wanted="more than 0 minutes")
     folder = Path(folder)

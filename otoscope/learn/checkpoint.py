@@ -54,7 +54,11 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) 
     """Write tensors and a JSON header in one step: a full disk leaves what stood there before."""
     with atomic_path(path) as temporary:
         try:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"otoscope": json.dumps(facts)})
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors.items()},
+                temporary,
+                {"otoscope": json.dumps(facts)},
+            )
         except safetensors.SafetensorError as error:
             # safetensors reports a full disk in words of its own.
             raise OSError(28 if "No space" in str(error) else 5, str(error)) from error
@@ -74,10 +78,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise BadCheckpoint(
-            "this checkpoint cannot be read", got=f"{path}: {error}", wanted="a whole safetensors file", remedy="it may have been cut short: take the checkpoint of another epoch"
+            "this checkpoint cannot be read",
+            got=f"{path}: {error}",
+            wanted="a whole safetensors file",
+            remedy="it may have been cut short: take the checkpoint of another epoch",
         ) from error
     if not isinstance(facts, dict):
-        raise BadCheckpoint("this safetensors file is not a checkpoint of ours", got=path, wanted=f"a header that says {FORMAT}")
+        raise BadCheckpoint(
+            "this safetensors file is not a checkpoint of ours", got=path, wanted=f"a header that says {FORMAT}"
+        )
     return tensors, facts
 
 
@@ -104,7 +113,9 @@ def load_checkpoint(path: Path) -> nn.Module:
     except (BadOption, KeyError, RuntimeError) as error:
         problem = error.got if isinstance(error, OtoscopeError) else str(error).splitlines()[0]
         raise BadCheckpoint(
-            "this is a checkpoint of another network", got=f"{path}: {problem}", wanted="weights that fit the configuration beside them"
+            "this is a checkpoint of another network",
+            got=f"{path}: {problem}",
+            wanted="weights that fit the configuration beside them",
         ) from error
     network.checkpoint = {**facts, "path": str(path)}  # type: ignore[assignment]
     return network.eval()
@@ -131,10 +142,21 @@ def open_run(folder: Path | str) -> Run:
     folder = Path(folder)
     settings = folder / "run.json"
     if not settings.is_file():
-        raise BadCheckpoint("this is not a run", got=folder, wanted="a folder with run.json and checkpoints/", remedy="`otoscope train` makes one")
-    found = {int(match[1]): path for path in (folder / "checkpoints").glob("*.safetensors") if (match := _NAME.fullmatch(path.name))}
+        raise BadCheckpoint(
+            "this is not a run",
+            got=folder,
+            wanted="a folder with run.json and checkpoints/",
+            remedy="`otoscope train` makes one",
+        )
+    found = {
+        int(match[1]): path
+        for path in (folder / "checkpoints").glob("*.safetensors")
+        if (match := _NAME.fullmatch(path.name))
+    }
     if not found:
-        raise BadCheckpoint("this run has no checkpoint yet", got=folder / "checkpoints", wanted="epoch-000.safetensors, …")
+        raise BadCheckpoint(
+            "this run has no checkpoint yet", got=folder / "checkpoints", wanted="epoch-000.safetensors, …"
+        )
     try:
         values = json.loads(settings.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -158,6 +180,9 @@ def load(run_or_checkpoint: Path | str, epoch: int | None = None) -> nn.Module:
         return load_checkpoint(path)
     run = open_run(path)
     if epoch is not None and epoch not in run.checkpoints:
-        raise BadCheckpoint("the run has no checkpoint of this epoch", got=epoch, wanted=f"one of {', '.join(map(str, run.checkpoints))}")
+        raise BadCheckpoint(
+            "the run has no checkpoint of this epoch",
+            got=epoch,
+            wanted=f"one of {', '.join(map(str, run.checkpoints))}",
+        )
     return load_checkpoint(run.checkpoints[max(run.checkpoints) if epoch is None else epoch])
-

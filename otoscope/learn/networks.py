@@ -34,7 +34,9 @@ def validated(model: type[pydantic.BaseModel], values: dict[str, Any]) -> Any:
             f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}" for fault in error.errors()
         )
         fields = ", ".join(model.model_fields)
-        raise BadOption(f"{model.__name__} does not accept these values", got=faults, wanted=f"keys among {fields}") from error
+        raise BadOption(
+            f"{model.__name__} does not accept these values", got=faults, wanted=f"keys among {fields}"
+        ) from error
 
 
 def build(config: pydantic.BaseModel) -> nn.Module:

@@ -61,7 +61,9 @@ def score_words(reference: str, hypothesis: str) -> Counts:
     """
     ref, hyp = normalise_text(reference).split(), normalise_text(hypothesis).split()
     distance = kaldialign.edit_distance(ref, hyp, sclite_mode=True)
-    return Counts(1, len(ref), len(ref) - distance["sub"] - distance["del"], distance["sub"], distance["del"], distance["ins"])
+    return Counts(
+        1, len(ref), len(ref) - distance["sub"] - distance["del"], distance["sub"], distance["del"], distance["ins"]
+    )
 
 
 def score_texts(pairs: Iterable[tuple[str, str]]) -> Counts:

@@ -34,7 +34,7 @@ def _stack(*layers: tuple[int, int, int]) -> tuple[ConvolutionConfig, ...]:
 
 STACKS: dict[str, tuple[ConvolutionConfig, ...]] = {
     "paper": _stack((250, 48, 2), *[(250, 7, 1)] * 7, (2000, 32, 1), (2000, 1, 1)),
-    "small": _stack((192, 11, 2), *[(192, 7, 1)] * 5, (384, 9, 1), (384, 1, 1)),
+    "small": _stack((192, 11, 2), (192, 11, 1), (192, 11, 1), (320, 1, 1)),
 }
 
 
@@ -49,7 +49,7 @@ class Wav2LetterConfig(BaseModel):
     blank: int = Field(default=0, ge=0)
     hidden: tuple[ConvolutionConfig, ...] = STACKS["small"]
     norm: Literal["none", "batch", "layer"] = "batch"
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _check(self) -> Wav2LetterConfig:
@@ -91,6 +91,9 @@ class ConvolutionLayer(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """`(batch, frame, unit)` to `(batch, ceil(frame / stride), unit)`."""
+        if self.kernel == self.stride == 1:
+            values = nn.functional.linear(values, self.convolution.weight.squeeze(2), self.convolution.bias)
+            return self._after(values)
         left = (self.kernel - 1) // 2
         # The right end is padded up to a whole step, so that the last frame does not depend on the batch's length.
         right = self.kernel - 1 - left
@@ -99,7 +102,9 @@ class ConvolutionLayer(nn.Module):
         # which is a quarter faster here than the 1-D one.
         weight = self.convolution.weight.unsqueeze(2)
         values = nn.functional.conv2d(values.unsqueeze(2), weight, self.convolution.bias, stride=(1, self.stride))
-        values = values.squeeze(2).transpose(1, 2)
+        return self._after(values.squeeze(2).transpose(1, 2))
+
+    def _after(self, values: Tensor) -> Tensor:
         for module in (self.norm, self.activation, self.dropout):
             if module is not None:
                 values = module(values)
@@ -118,7 +123,9 @@ class Wav2Letter(nn.Module):
         inputs = config.mels
         for name, layer in zip(self.layer_names, plan, strict=True):
             output = name == self.layer_names[-1]
-            self.add_module(name, ConvolutionLayer(inputs, layer, norm=config.norm, dropout=config.dropout, output=output))
+            self.add_module(
+                name, ConvolutionLayer(inputs, layer, norm=config.norm, dropout=config.dropout, output=output)
+            )
             inputs = layer.units
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

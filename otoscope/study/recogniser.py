@@ -1,0 +1,172 @@
+"""A corpus and a recogniser: training one on it, and scoring one with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from otoscope.base import BadInput, BadOption, OtoscopeError, Progress, silent, write_text
+from otoscope.hear.corpus import Problem, Utterance, corpus_fingerprint, select
+from otoscope.learn.checkpoint import Run, open_run
+from otoscope.learn.decode import greedy
+from otoscope.learn.networks import read_config, validated
+from otoscope.learn.score import Counts, score_words
+from otoscope.learn.train import EpochReport, Example, TrainConfig, make_example, train
+from otoscope.learn.wav2letter import STACKS
+from otoscope.study.speech import Speech, listen, mels_of
+
+HELD_OUT = "split=test"
+
+
+def read_recipe(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The `network` and `train` parts of a YAML file.
+
+    Raises:
+        BadOption: no such file, no YAML, or other parts than these two.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadOption(
+            "the configuration cannot be read", got=f"{path}: {error}", wanted="a YAML file with network: and train:"
+        ) from error
+    if not isinstance(values, dict) or not set(values) <= {"network", "train"}:
+        raise BadOption(
+            "unknown parts in the configuration",
+            got=f"{path}: {', '.join(map(str, values))}",
+            wanted="network: and train:",
+        )
+    return values.get("network") or {}, values.get("train") or {}
+
+
+def network_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's configuration with a named stack (`hidden: small`) written out."""
+    hidden = values.get("hidden")
+    if not isinstance(hidden, str):
+        return dict(values)
+    if hidden not in STACKS:
+        raise BadOption("no stack of this name", got=repr(hidden), wanted=f"{', '.join(STACKS)}, or a list of layers")
+    return {**values, "hidden": [layer.model_dump() for layer in STACKS[hidden]]}
+
+
+def train_recogniser(
+    folder: Path | str,
+    corpus: Iterable[Utterance],
+    *,
+    held_out: str = HELD_OUT,
+    network: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    speech: Callable[[], Speech] | None = None,
+    progress: Progress = silent,
+    on_epoch: EpochReport = lambda entry: None,
+) -> Run:
+    """Train a recogniser, keeping the untrained network and every epoch; goes on where an interrupted run was.
+
+    Args:
+        folder: the run's.
+        corpus: utterances with text.
+        held_out: which of them are kept for scoring, such as `split=test` or `speaker=theo,jackson`; see `select`.
+        network: values of the network's configuration (`hidden` may name a stack).
+        options: values of `TrainConfig`.
+        strict: raise at the first utterance that cannot be used, instead of leaving it out.
+        speech: gives the features, where they have been computed already.
+        progress, on_epoch: see `otoscope.learn.train.train`.
+
+    Raises:
+        BadInput, BadOption, BadCheckpoint: nothing to train on or to score, an unknown option, a run of other settings.
+    """
+    network_config = read_config(network_values(network or {}))
+    config = validated(TrainConfig, dict(options or {}))
+    corpus = corpus if isinstance(corpus, Sequence) else list(corpus)
+    kept = {utterance.id for utterance in held_out_part(corpus, held_out)}
+    if len(kept) == len(corpus):
+        raise BadInput("every utterance is held out", got=held_out, wanted="some left to train on")
+    problems: list[Problem] = []
+
+    def examples(built: nn.Module) -> tuple[list[Example], list[Example]]:
+        heard = speech() if speech is not None else listen(corpus, mels=mels_of(built), strict=strict)
+        found = usable_examples(heard, built, strict=strict)
+        problems.extend(heard.problems)
+        return [e for e in found if e.id not in kept], [e for e in found if e.id in kept]
+
+    folder = Path(folder)
+    facts = {"fingerprint": corpus_fingerprint(corpus), "utterances": len(corpus), "held_out": held_out}
+    train(folder, network_config, config, examples, corpus=facts, progress=progress, on_epoch=on_epoch)
+    if problems:
+        write_text(folder / "left-out.txt", "".join(f"{problem}\n" for problem in problems))
+    return open_run(folder)
+
+
+def held_out_part(corpus: Sequence[Utterance], held_out: str) -> Sequence[Utterance]:
+    """The held-out utterances.
+
+    Raises:
+        BadOption: the condition fits none.
+    """
+    found = select(corpus, held_out)
+    if not len(found):
+        raise BadOption(
+            "no utterance is held out",
+            got=held_out,
+            wanted="a condition that some utterances fulfil, such as speaker=theo",
+            remedy="name held-out speakers with --held-out",
+        )
+    return found
+
+
+def usable_examples(speech: Speech, network: nn.Module, *, strict: bool = False) -> list[Example]:
+    """What the network can learn or be scored on; the rest is added to `speech.problems`, or raised when `strict`."""
+    found = []
+    for utterance, features in zip(speech.utterances, speech.features, strict=True):
+        try:
+            found.append(make_example(utterance.id, features, utterance.text, network))
+        except OtoscopeError as error:
+            if strict:
+                raise
+            speech.problems.append(Problem.of(0, utterance.id, error))
+    return found
+
+
+@torch.no_grad()
+def transcribe(network: nn.Module, speech: Speech, *, batch_size: int = 16, progress: Progress = silent) -> list[str]:
+    """Greedy CTC transcripts, in the order of the utterances."""
+    texts = [""] * len(speech)
+    batches = -(-len(speech) // batch_size)
+    network.eval()
+    for number, (indices, features, lengths) in enumerate(speech.batches(batch_size)):
+        logits, frames = network(features, lengths)
+        for index, text in zip(indices, greedy(logits, frames, network.symbols, network.blank), strict=True):  # type: ignore[arg-type]
+            texts[index] = text
+        progress(number + 1, batches, f"{sum(map(bool, texts))} transcripts")
+    return texts
+
+
+def score_recogniser(
+    network: nn.Module, corpus: Iterable[Utterance] | Speech, *, strict: bool = False, progress: Progress = silent
+) -> dict[str, Any]:
+    """Word errors of greedy transcripts, in all and by speaker.
+
+    Returns:
+        `total` and `speakers` (name → counts) as `Counts`; `utterances`, a list of `(id, reference, hypothesis,
+        Counts)`; `problems`, what was left out.
+
+    Raises:
+        BadInput: no usable utterance; with `strict`, the first that is not.
+    """
+    speech = corpus if isinstance(corpus, Speech) else listen(corpus, mels=mels_of(network), strict=strict)
+    texts = transcribe(network, speech, progress=progress)
+    rows, speakers = [], {}
+    for utterance, text in zip(speech.utterances, texts, strict=True):
+        counts = score_words(utterance.text, text)
+        rows.append((utterance.id, utterance.text, text, counts))
+        name = utterance.speaker or "unknown"
+        speakers[name] = speakers.get(name, Counts()) + counts
+    total = sum((row[3] for row in rows), Counts())
+    return {"total": total, "speakers": dict(sorted(speakers.items())), "utterances": rows, "problems": speech.problems}

@@ -1,0 +1,91 @@
+"""Utterances become features for a network, the unusable ones named, counted and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from otoscope.base import BadInput, OtoscopeError, Progress, silent
+from otoscope.hear.audio import HOP_S, MELS, pad_batch, utterance_features
+from otoscope.hear.corpus import Corpus, Problem, Utterance
+
+
+@dataclass
+class Speech:
+    """Utterances with their features `(frame, mel)`, in the same order, and what was left out."""
+
+    utterances: list[Utterance] = field(default_factory=list)
+    features: list[Tensor] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    @property
+    def seconds(self) -> float:
+        """How long it all is, in seconds."""
+        return sum(len(frames) for frames in self.features) * HOP_S
+
+    def batches(self, size: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Indices, padded features `(batch, frame, mel)` and lengths; utterances of like length together."""
+        order = sorted(range(len(self)), key=lambda index: len(self.features[index]))
+        for start in range(0, len(order), size):
+            indices = order[start : start + size]
+            yield (indices, *pad_batch([self.features[index] for index in indices]))
+
+
+def listen(
+    utterances: Iterable[Utterance], *, mels: int = MELS, strict: bool = False, progress: Progress = silent
+) -> Speech:
+    """Compute the features of utterances.
+
+    A recording that cannot be read is left out and listed in `.problems`, beside what a corpus had left out itself;
+    `strict` raises instead.
+
+    Raises:
+        BadInput: none can be used; with `strict`, the first that cannot.
+    """
+    problems = list(utterances.problems) if isinstance(utterances, Corpus) else []
+    if strict and problems:
+        raise BadInput("the corpus has rows that cannot be used", got="; ".join(map(str, problems[:3])), wanted="none")
+    listed = list(utterances)
+    speech = Speech(problems=problems)
+    for number, utterance in enumerate(listed):
+        try:
+            frames = utterance_features(utterance, mels)
+        except OtoscopeError as error:
+            if strict:
+                raise
+            speech.problems.append(Problem.of(0, utterance.id, error))
+        else:
+            speech.utterances.append(utterance)
+            speech.features.append(frames)
+        progress(number + 1, len(listed), f"{speech.seconds / 60:.1f} min of features")
+    if not speech.utterances:
+        raise BadInput(
+            "no utterance can be used",
+            got="; ".join(map(str, problems[:3])) or "an empty corpus",
+            wanted="at least one",
+        )
+    return speech
+
+
+def mels_of(network: nn.Module) -> int:
+    """How many mel bins a network takes; ours say, others are given the usual 128."""
+    mels = getattr(network, "mels", MELS)
+    return mels if isinstance(mels, int) else MELS
+
+
+def unpadded(values: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+    """`(batch, frame, unit)` as one `(frame, unit)` per utterance, without padding."""
+    return [rows[:length] for rows, length in zip(values, lengths, strict=True)]
+
+
+def on_grid(values: Tensor, frames: int) -> Tensor:
+    """`(frame, unit)` brought to a coarser grid of `frames` frames by averaging those that fall on each of its frames."""
+    if len(values) == frames:
+        return values
+    return torch.nn.functional.adaptive_avg_pool1d(values.T.unsqueeze(0), frames)[0].T

@@ -1,0 +1,417 @@
+"""Running sums against numpy's two-pass covariance; any split, order and merge gives the same; words of errors."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from otoscope.base import BadInput, BadOption, OtoscopeError
+from otoscope.reduce import moments as module
+from otoscope.reduce.moments import Moments
+
+
+def covariance(x, y):
+    """Two passes, in float64: the definition."""
+    x, y = (np.asarray(a, dtype=np.float64) for a in (x, y))
+    return (x - x.mean(0)).T @ (y - y.mean(0)) / len(x)
+
+
+def streams(seed=0, frames=200, offset=0.0, widths=(5, 3, 1, 4)):
+    """Correlated nodes a, b, c, d on an offset."""
+    rng = np.random.default_rng(seed)
+    source = rng.normal(size=(frames, 6))
+    return {
+        name: source @ rng.normal(size=(6, width)) + rng.normal(size=(frames, width)) + offset
+        for name, width in zip("abcd", widths, strict=False)
+    }
+
+
+def assert_right(moments, data, rtol=1e-10):
+    assert moments.frames == len(next(iter(data.values())))
+    for a in data:
+        np.testing.assert_allclose(moments.mean(a), np.asarray(data[a], np.float64).mean(0), rtol=rtol, atol=rtol)
+        for b in data:
+            wanted = covariance(data[a], data[b])
+            np.testing.assert_allclose(moments.covariance(a, b), wanted, rtol=rtol, atol=rtol * abs(wanted).max())
+
+
+CASTS = {
+    "numpy float64": lambda x: x,
+    "numpy float32": lambda x: x.astype(np.float32),
+    "numpy float16": lambda x: x.astype(np.float16),
+    "numpy integers": lambda x: np.round(x * 10).astype(np.int32),
+    "numpy bytes": lambda x: np.abs(np.round(x * 10)).astype(np.uint8),
+    "numpy booleans": lambda x: x > 0,
+    "big-endian": lambda x: x.astype(">f4"),
+    "backwards": lambda x: x[::-1, ::-1],
+    "every other frame": lambda x: x.repeat(2, 0)[::2],
+    "torch float32": lambda x: torch.tensor(x, dtype=torch.float32),
+    "torch bfloat16": lambda x: torch.tensor(x, dtype=torch.bfloat16),
+    "torch with gradient": lambda x: torch.tensor(x, requires_grad=True),
+    "torch transposed": lambda x: torch.tensor(x.T.copy()).T,
+}
+
+
+@pytest.mark.parametrize("cast", CASTS)
+def test_every_kind_of_array_gives_numpys_covariance(cast):
+    data = {name: CASTS[cast](x) for name, x in streams().items()}
+    moments = Moments()
+    moments.update(data)
+    plain = {name: x.detach().double().numpy() if isinstance(x, torch.Tensor) else x for name, x in data.items()}
+    assert_right(moments, plain)
+
+
+def test_a_read_only_array_is_taken_without_a_warning(recwarn):
+    x = streams()["a"]
+    x.flags.writeable = False
+    moments = Moments()
+    moments.update({"a": x})
+    assert not recwarn.list
+    assert_right(moments, {"a": x})
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    cuts=st.lists(st.integers(0, 120), max_size=6),
+    shard_of=st.lists(st.integers(0, 2), min_size=7, max_size=7),
+    order=st.permutations(range(3)),
+    offset=st.sampled_from([0.0, -3.0, 1e4]),
+    block=st.sampled_from([1, 7, 64, 2**20]),
+)
+def test_any_split_order_and_merge_of_batches_agrees(seed, cuts, shard_of, order, offset, block):
+    data = streams(seed, frames=120, offset=offset)
+    # The shards' shifts differ: their first batches lie on different stretches of a drift.
+    data = {name: x + np.linspace(0, 5, 120)[:, None] for name, x in data.items()}
+    edges = [0, *sorted(cuts), 120]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_NUMBERS", block * 13)
+        patch.setattr(module, "BLOCK_FRAMES", (1, 8192))
+        shards = [Moments() for _ in range(3)]
+        for shard, start, stop in zip(shard_of, edges, edges[1:], strict=False):
+            shards[shard].update({name: x[start:stop] for name, x in data.items()})
+        total = Moments()
+        for index in order:
+            total.merge(shards[index])
+    assert total.utterances == len(edges) - 1
+    whole = Moments()
+    whole.update(data)
+    for a in data:
+        scale = np.sqrt(np.diag(covariance(data[a], data[a])))
+        np.testing.assert_allclose(total.mean(a), whole.mean(a), rtol=1e-12, atol=1e-10)
+        for b in data:
+            other = np.sqrt(np.diag(covariance(data[b], data[b])))
+            error = total.covariance(a, b).numpy() - covariance(data[a], data[b])
+            assert abs(error / np.outer(scale, other)).max() < 1e-10
+
+
+@pytest.mark.parametrize("offset", [1e4, -1e6])
+def test_an_offset_cancels_nothing(offset):
+    data = {name: x.astype(np.float32) for name, x in streams(frames=5000, offset=offset).items()}
+    moments = Moments()
+    for start in range(0, 5000, 700):
+        moments.update({name: x[start : start + 700] for name, x in data.items()})
+    for a in data:
+        for b in data:
+            wanted = covariance(data[a], data[b])
+            np.testing.assert_allclose(moments.covariance(a, b), wanted, rtol=1e-9, atol=1e-9 * abs(wanted).max())
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_tiny_and_huge_values_keep_their_precision(scale):
+    data = {name: x * scale for name, x in streams().items()}
+    moments = Moments()
+    moments.update(data)
+    for a in data:
+        wanted = covariance(data[a], data["b"])
+        np.testing.assert_allclose(moments.covariance(a, "b"), wanted, rtol=1e-9, atol=1e-12 * abs(wanted).max())
+
+
+# Pairs.
+
+
+@settings(max_examples=25, deadline=None)
+@given(chosen=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")), max_size=8))
+def test_only_asked_for_pairs_are_formed(chosen):
+    data = streams()
+    moments = Moments(pairs=chosen)
+    moments.update(data)
+    wanted = {frozenset(pair) for pair in chosen if pair[0] != pair[1]}
+    assert {frozenset(pair) for pair in moments.pairs} == wanted
+    assert len(moments.pairs) == len(wanted)
+    for a in data:
+        for b in data:
+            if a == b or frozenset((a, b)) in wanted:
+                np.testing.assert_allclose(moments.covariance(a, b), covariance(data[a], data[b]), atol=1e-10)
+            else:
+                with pytest.raises(BadInput, match=rf"the pair \('{a}', '{b}'\) was not asked for"):
+                    moments.covariance(a, b)
+    numbers = sum(strip.total.numel() for strip in moments._strips)
+    width = moments.width
+    assert numbers == sum(width(n) ** 2 for n in data) + sum(width(a) * width(b) for a, b in moments.pairs)
+
+
+def test_all_pairs_take_one_product_for_each_node():
+    moments = Moments({"a": 5, "b": 3, "c": 1})
+    assert moments.pairs == (("a", "b"), ("a", "c"), ("b", "c"))
+    assert [tuple(strip.total.shape) for strip in moments._strips] == [(5, 9), (3, 4), (1, 1)]
+
+
+# Merge, save, load.
+
+
+def filled(data=None, **arguments):
+    moments = Moments(**arguments)
+    moments.update(data or streams())
+    return moments
+
+
+def test_merge_leaves_the_other_as_it_is_and_adds_twice_if_asked():
+    data = streams()
+    moments, other = filled(data), filled(data)
+    for _ in range(2):
+        moments.merge(other)
+    assert (moments.frames, moments.utterances) == (600, 3)
+    assert (other.frames, other.utterances) == (200, 1)
+    assert_right(other, data)
+    assert_right(moments, {name: np.concatenate([x] * 3) for name, x in data.items()})
+    other.merge(other)
+    assert_right(other, {name: np.concatenate([x] * 2) for name, x in data.items()})
+
+
+def test_merge_knows_nodes_by_name_not_by_place():
+    data, more = streams(0), streams(1)
+    moments = filled(data)
+    moments.merge(filled(dict(reversed(more.items()))))
+    assert_right(moments, {name: np.concatenate([data[name], more[name]]) for name in data})
+
+
+def test_merge_with_an_empty_one_either_way():
+    data = streams()
+    for empty in (Moments(), Moments({"a": 5, "b": 3, "c": 1, "d": 4})):
+        full = filled(data)
+        full.merge(empty)
+        assert_right(full, data)
+        empty.merge(full)
+        assert_right(empty, data)
+
+
+def test_a_batch_without_frames_counts_its_utterances_only():
+    data = streams()
+    none = {name: x[:0] for name, x in data.items()}
+    moments = Moments()
+    moments.update(none)
+    moments.update(data, utterances=3)
+    moments.update(none)
+    assert moments.utterances == 5
+    assert_right(moments, data)
+
+
+def test_save_and_load_give_the_same_sums_and_the_pass_goes_on(tmp_path):
+    data = streams(offset=7.0)
+    first, second = ({n: x[part] for n, x in data.items()} for part in (slice(90), slice(90, None)))
+    for number, pairs in enumerate(["all", [("d", "a")], []]):
+        path = tmp_path / f"{number}.safetensors"
+        moments = Moments(pairs=pairs)
+        moments.update({name: x.astype(np.float32) for name, x in first.items()}, utterances=2)
+        moments.save(path)
+        before = path.read_bytes()
+        loaded = Moments.load(path)
+        assert (loaded.nodes, loaded.pairs, loaded.frames, loaded.utterances) == (
+            moments.nodes,
+            moments.pairs,
+            90,
+            2,
+        )
+        for a, b in [("a", "a"), *moments.pairs]:
+            assert torch.equal(loaded.covariance(a, b), moments.covariance(a, b))
+        assert torch.equal(loaded.rounding("a"), moments.rounding("a"))
+        for each in (loaded, moments):
+            each.update(second)
+        assert torch.equal(loaded.covariance("c", "c"), moments.covariance("c", "c"))
+        assert loaded.frames == 200
+        assert path.read_bytes() == before
+
+
+def test_an_empty_one_can_be_saved(tmp_path):
+    Moments(pairs=[("a", "b")]).save(tmp_path / "empty")
+    loaded = Moments.load(tmp_path / "empty")
+    loaded.update(streams())
+    assert loaded.pairs == (("a", "b"),)
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "sums.safetensors"
+    filled().save(path)
+    before = path.read_bytes()
+
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module.safetensors.torch, "save_file", full)
+    with pytest.raises(OtoscopeError, match="no space left on the disk"):
+        filled().save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_file_of_sums_is_refused(tmp_path):
+    path = tmp_path / "sums.safetensors"
+    with pytest.raises(BadInput, match=r"could not read running sums(.|\n)*No such file"):
+        Moments.load(path)
+    filled().save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadInput, match="could not read running sums"):
+        Moments.load(path)
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(BadInput, match=r"format unknown(.|\n)*Moments\.save, format 1"):
+        Moments.load(path)
+
+
+def test_it_travels_between_processes_without_its_block_of_waiting_frames():
+    moments = filled()
+    letter = pickle.dumps(moments)
+    assert len(letter) < 20_000
+    copy = pickle.loads(letter)
+    copy.update(streams(1))
+    moments.update(streams(1))
+    assert torch.equal(copy.covariance("a", "b"), moments.covariance("a", "b"))
+
+
+# Rounding.
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 300.0])
+def test_rounding_tells_a_constant_from_a_unit_that_varies(dtype, value):
+    step = max(abs(value), 1.0) * torch.finfo(dtype).eps
+    constant = torch.full((999, 1), value, dtype=dtype)
+    varying = (constant.double() + 8 * step * torch.randn(999, 1, generator=torch.manual_seed(0))).to(dtype)
+    moments = Moments()
+    for start in (0, 100, 500):
+        moments.update({"constant": constant[start:], "varying": varying[start:]})
+    assert moments.covariance("constant", "constant") <= moments.rounding("constant")
+    assert moments.covariance("varying", "varying") > moments.rounding("varying")
+
+
+def test_the_coarsest_dtype_decides_about_rounding():
+    x = torch.tensor([[1.0], [2.0], [4.0]])
+    fine, coarse = Moments(), Moments()
+    fine.update({"x": x})
+    coarse.update({"x": x.half()})
+    wanted = 2.0**-20 / 12 * 7
+    assert float(coarse.rounding("x")) == pytest.approx(wanted, rel=1e-6)
+    assert float(fine.rounding("x")) == pytest.approx(wanted / 2**26, rel=1e-1)
+    fine.merge(coarse)
+    assert float(fine.rounding("x")) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_what_cancels_between_shift_and_mean_counts_as_rounding():
+    moments = Moments()
+    for value, frames in [(1e6, 1), (0.0, 999)]:
+        moments.update({"x": np.full((frames, 1), value)})
+    # The mean is 1e3, 0.999e6 from the shift; the variance, 1e9 - 1e6, is small beside that.
+    assert float(moments.rounding("x")) == pytest.approx(2.0**-52 * (0.999e6**2 + 0.999e9), rel=1e-9)
+
+
+# Errors.
+
+
+def spoiled(value, times=1):
+    x = streams()["a"].astype(np.float32)
+    x[17, :times] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        (
+            {"a": spoiled(np.nan, 3)},
+            r"node 'a' holds.*not numbers\n.*3 NaN and 0 infinite of 1000 values, from frame 17",
+        ),
+        ({"a": spoiled(np.inf, 2)}, r"node 'a' holds.*not numbers\n.*0 NaN and 2 infinite of 1000"),
+        ({"a": spoiled(-np.inf)}, "0 NaN and 1 infinite"),
+        ({"a": spoiled(np.nan).astype(np.float16)}, "1 NaN and 0 infinite"),
+        ({"a": np.full((3, 2), -1e200)}, r"node 'a' holds values too large to square\n.*1e\+200"),
+        ({"a": np.zeros((3, 2)), "b": np.zeros((4, 2))}, r"differ in their number of frames\n.*'a' 3, 'b' 4"),
+        ({"a": np.zeros(3)}, r"node 'a' is no \(frame, unit\) matrix\n.*shape \(3,\)"),
+        ({"a": np.zeros((2, 3, 4))}, r"shape \(2, 3, 4\)(.|\n)*padding is not data"),
+        ({"a": np.zeros((3, 0))}, "node 'a' has no units"),
+        ({"a": np.zeros((3, 2), complex)}, "node 'a' is not an array of real numbers\n.*complex128"),
+        ({"a": torch.zeros(3, 2, dtype=torch.complex64)}, "node 'a' is not an array of real numbers\n.*complex64"),
+        ({"a": np.array([["x"]])}, "node 'a' is not an array of real numbers"),
+        ({}, "there are no nodes"),
+    ],
+)
+def test_a_bad_first_batch_is_refused_in_words(batch, words):
+    moments = Moments()
+    with pytest.raises(BadInput, match=words):
+        moments.update(batch)
+    moments.update(streams())
+    assert_right(moments, streams())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"b": np.zeros((200, 4))}, r"this batch has node 'b' in another width\n.*4 units\n.*3 units"),
+        ({"e": np.zeros((200, 4))}, "this batch has other nodes than before\n.*missing: none; new: 'e'"),
+        ({"b": None}, "this batch has other nodes than before\n.*missing: 'b'; new: none"),
+        ({"d": np.full((200, 4), np.nan)}, "node 'd' holds values that are not numbers\n.*800 NaN"),
+    ],
+)
+def test_a_bad_later_batch_is_refused_and_adds_nothing(change, words):
+    data = streams()
+    moments = filled(data)
+    bad = {name: x for name, x in {**data, **change}.items() if x is not None}
+    with pytest.raises(BadInput, match=words):
+        moments.update(bad)
+    assert moments.utterances == 1
+    assert_right(moments, data)
+
+
+def test_merging_other_nodes_widths_or_pairs_is_refused_and_adds_nothing():
+    data = streams()
+    moments = filled(data)
+    others = [
+        (filled({"a": data["a"]}), r"the sums to be added have other nodes(.|\n)*missing: 'b', 'c', 'd'"),
+        (filled({**data, "a": data["b"]}), "the sums to be added have node 'a' in another width"),
+        (filled(data, pairs=[("a", "b")]), r"sums of different pairs(.|\n)*got: +\('a', 'b'\)\n"),
+    ]
+    for other, words in others:
+        with pytest.raises(BadInput, match=words):
+            moments.merge(other)
+    assert_right(moments, data)
+    with pytest.raises(BadInput, match=r"names a node that is not there(.|\n)*'z'"):
+        Moments(pairs=[("a", "z")]).merge(moments)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Moments(pairs="al"), BadOption, r"unknown choice of pairs(.|\n)*did you mean 'all'"),
+        (lambda: Moments(pairs=["ab"]), BadInput, "a pair is two node names\n.*'ab'"),
+        (lambda: Moments(pairs=[("a", "b", "c")]), BadInput, "a pair is two node names"),
+        (lambda: Moments({"a": 2}, pairs=[("a", "z")]), BadInput, r"not there\n.*'z'\n.*among 'a'"),
+        (lambda: Moments({"a": 0}), BadInput, "node 'a' has no units\n.*width 0"),
+        (lambda: Moments({"a": 2}).mean("a"), BadInput, "nothing to read yet\n.*0 frames"),
+        (lambda: Moments({"a": 2}).covariance("a", "a"), BadInput, "nothing to read yet"),
+        (lambda: Moments({"a": 2}).mean("z"), BadInput, "there is no node 'z'\n.*one of 'a'"),
+        (lambda: filled().covariance("a", "z"), BadInput, "there is no node 'z'"),
+    ],
+)
+def test_wrong_requests_are_refused_in_words(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_it_says_what_it_holds():
+    assert repr(filled()) == "Moments(nodes=4, pairs=6, frames=200, utterances=1)"
