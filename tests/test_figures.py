@@ -85,8 +85,7 @@ def test_training_curves_hold_the_history():
     assert [trace.name for trace in loss.data] == ["training", "held out"]
     assert "nats" in loss.layout.yaxis.title.text
     np.testing.assert_array_equal(wer.data[0].y, history["wer"])
-    assert (wer.data[1].x, wer.data[1].y) == ((12,), (9.8,))
-    assert "612 words held out" in wer.layout.title.subtitle.text
+    assert "612 words, held out" in wer.layout.title.subtitle.text
 
 
 @pytest.mark.parametrize(("last", "scale"), [(60.0, "linear"), (1.0, "log")])
@@ -94,14 +93,6 @@ def test_loss_axis_is_logarithmic_only_when_it_must_be(last, scale):
     history = made_up.history()
     history["train_loss"][:] = history["heldout_loss"][:] = np.linspace(120, last, history.sizes["epoch"])
     assert training_curves(history)[0].layout.yaxis.type == scale
-
-
-def test_training_curves_without_a_held_out_set():
-    history = made_up.history()
-    del history.attrs["heldout_wer"]
-    _, wer = training_curves(history)
-    assert len(wer.data) == 1
-    assert "held out" not in wer.layout.title.subtitle.text
 
 
 @pytest.mark.parametrize("to", ["last", "next"])

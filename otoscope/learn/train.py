@@ -41,14 +41,14 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=14, gt=0)
+    epochs: int = Field(default=18, gt=0)
     batch_size: int = Field(default=8, gt=0)
     learning_rate: float = Field(default=2e-3, gt=0)
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of all steps over which the rate rises")
     weight_decay: float = Field(default=0.01, ge=0)
     gradient_clip: float = Field(default=5.0, gt=0)
-    mask_mels: int = Field(default=15, ge=0, description="widest band of mel bins masked in an utterance (SpecAugment)")
-    mask_frames: int = Field(default=6, ge=0, description="longest stretch of frames masked in an utterance")
+    mask_mels: int = Field(default=20, ge=0, description="widest band of mel bins masked in an utterance (SpecAugment)")
+    mask_frames: int = Field(default=8, ge=0, description="longest stretch of frames masked in an utterance")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="of the matrix products; auto: bfloat16 where the processor multiplies it natively"
     )

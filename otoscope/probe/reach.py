@@ -1,0 +1,213 @@
+"""What depends on what in time: receptive fields, and cones, the frames of a layer that one frame of logits depends on.
+
+Measured by *poison*: NaN in one frame spreads to every frame computed from it, whatever the weights, and to no other.
+Where a network breaks that chain (a comparison, an index) or is not the same at all times, nothing is concluded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from otoscope.probe.strides import OUTPUT, Bench, by_frame
+from otoscope.probe.taps import INPUT
+
+# A field that does not end within this many input frames (20 s), or 32 periods, counts as unbounded.
+FARTHEST = 2048
+# Frames in one poisoned batch, which bounds the memory that measuring takes.
+BATCH_FRAMES = 8192
+
+
+class Reach(NamedTuple):
+    """Frame t of a target depends on frames c - left … c + right of a source, c = floor(t · source frames per frame).
+
+    `width` is the largest number of source frames from the first to the last that one target frame depends on.
+    """
+
+    left: int
+    right: int
+    width: int
+
+
+Reaches: TypeAlias = dict[str, Reach | None]
+
+
+def measure_reach(bench: Bench) -> tuple[Reaches, Reaches]:
+    """How far each layer reaches back into the features, and the logits into each layer; None where there is no end.
+
+    The input and the logits count as layers.
+    """
+    poisoner = _Poisoner(bench)
+    fields = poisoner.find_fields()
+    return fields, poisoner.find_cones(fields)
+
+
+class _Poisoner:
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.counts, self.period = bench.counts, bench.period
+        # The first input length at which the reach of the logits showed whole.
+        self.settled: int | None = None
+
+    def poisoned(self, length: int, poison: Sequence[tuple[str, int]], watched: Iterable[str]) -> dict[str, Tensor]:
+        """Which frames turn NaN, `(row, frame)` for each watched layer, when row r has NaN in frame `poison[r]`."""
+        features = self.bench.features(len(poison), length)
+        marks: dict[str, Tensor] = {}
+        watched = set(watched)
+
+        def visit(name: str, tensor: Tensor | None) -> Tensor | None:
+            axes = self.bench.axes.get(name)
+            if tensor is None or axes is None:
+                return None
+            if name in watched:
+                marks[name] = by_frame(tensor, axes.batch_axis, axes.frame_axis).isnan().any(2).cpu()
+            rows = [row for row, (source, _) in enumerate(poison) if source == name]
+            if not rows or not tensor.is_floating_point():
+                return None
+            tensor = tensor.clone()
+            frames = tensor.movedim((axes.batch_axis, axes.frame_axis), (0, 1))
+            frames[rows, [poison[row][1] for row in rows]] = math.nan
+            return tensor
+
+        for row, (source, frame) in enumerate(poison):
+            if source == INPUT:
+                features[row, frame] = math.nan
+        try:
+            self.bench.run(features, watched | {source for source, _ in poison}, visit)
+        except Exception:  # a network may refuse NaN, or so long an input: then nothing can be told
+            return {}
+        return marks
+
+    def find_fields(self) -> Reaches:
+        """How far each layer, and the logits, reach back into the features."""
+        fields: Reaches = {INPUT: Reach(0, 0, 1)}
+        pending = [name for name in self.counts if name != INPUT]
+        for length in self.lengths():
+            middle = (length - self.period) // 2
+            look = self.poisoned(length, [(INPUT, middle)], pending)
+            ready = [name for name, mark in look.items() if not _cut_off(mark)]
+            # One row before and one after, a period away, show whether the same happens at other times.
+            poison = [(INPUT, middle + shift) for shift in (-self.period, *range(self.period), self.period)]
+            for name, mark in self.in_parts(length, poison, ready).items():
+                if not _cut_off(mark):
+                    per_period = self.per_period(name)
+                    same = _repeats(mark, per_period)
+                    fields[name] = _reach(mark[1:-1], middle, self.period, per_period) if same else None
+                    pending.remove(name)
+            if OUTPUT not in pending and self.settled is None:
+                self.settled = length
+            if not pending or not look:
+                break
+        return fields
+
+    def same(self) -> dict[str, str]:
+        """Modules that hand on another's very output (containers, dropout in `eval()`), and that other's name."""
+        first: dict[tuple[int, int], str] = {}
+        kept: list[Tensor] = []  # while they live, no other tensor has their identity
+        same: dict[str, str] = {}
+
+        def visit(name: str, tensor: Tensor | None) -> None:
+            if tensor is not None and name in self.counts:
+                kept.append(tensor)
+                # The version counts writes in place, after which the same tensor is another output.
+                origin = first.setdefault((id(tensor), tensor._version), name)
+                if origin != name and self.bench.axes[origin] == self.bench.axes[name]:
+                    same[name] = origin
+
+        self.bench.run(self.bench.features(1, self.bench.shortest), self.bench.modules, visit)
+        return same
+
+    def find_cones(self, fields: Reaches) -> Reaches:
+        """How far the logits reach back into each layer."""
+        same = self.same()
+        cones = self.cones_of([name for name in self.counts if name not in same], fields)
+        return {name: cones.get(same.get(name, name)) for name in self.counts}
+
+    def cones_of(self, names: Sequence[str], fields: Reaches) -> Reaches:
+        cones: Reaches = {INPUT: fields.get(OUTPUT)}
+        if OUTPUT not in self.counts:
+            return cones
+        cones[OUTPUT] = Reach(0, 0, 1)
+        # From the last layer back.
+        pending = [name for name in reversed(names) if name not in cones]
+        if fields.get(OUTPUT) is None:
+            # What lies behind an unbounded layer is unbounded, so the search ends with the first: at worst some layer
+            # is called unbounded that is not.
+            for name in pending:
+                if not self.reach_from([name], max(256, self.bench.shortest), cones):
+                    break
+            return cones
+        for length in self.lengths(self.settled or self.bench.shortest):
+            done = self.reach_from(pending, length, cones)
+            pending = [name for name in pending if name not in done]
+            if not pending:
+                break
+        return cones
+
+    def reach_from(self, names: Sequence[str], length: int, cones: Reaches) -> list[str]:
+        """Add to `cones` those that end within an input of this length, and return their names."""
+        poison: list[tuple[str, int]] = []
+        rows: dict[str, slice] = {}
+        for name in names:
+            per_period = self.per_period(name)
+            middle = (self.counts[name](length) - per_period) // 2
+            rows[name] = slice(len(poison), len(poison) + per_period)
+            poison += [(name, middle + i) for i in range(per_period)]
+        mark = self.in_parts(length, poison, [OUTPUT]).get(OUTPUT)
+        if mark is None:
+            return []
+        done = [name for name in names if not _cut_off(mark[rows[name]])]
+        for name in done:
+            first = poison[rows[name].start][1]
+            cones[name] = _reach(mark[rows[name]], first, self.per_period(name), self.per_period(OUTPUT))
+        return done
+
+    def lengths(self, first: int = 0) -> Iterator[int]:
+        """Input lengths to look at, until it is far enough to say that there is no end."""
+        length = max(first, self.bench.shortest, 4 * self.period)
+        farthest = max(FARTHEST, 32 * self.period)
+        while length <= farthest:
+            yield length
+            length *= 2
+
+    def in_parts(self, length: int, poison: Sequence[tuple[str, int]], watched: Sequence[str]) -> dict[str, Tensor]:
+        # Where the period is long, input frames are samples and layers have fewer.
+        rows = max(1, BATCH_FRAMES * max(1, self.period // 4) // length)
+        parts = [self.poisoned(length, poison[at : at + rows], watched) for at in range(0, len(poison), rows)]
+        return {name: torch.cat([part[name] for part in parts]) for name in watched if all(name in p for p in parts)}
+
+    def per_period(self, name: str) -> int:
+        return int(self.period / self.counts[name].stride)
+
+
+def _cut_off(mark: Tensor) -> bool:
+    """Whether NaN reaches an end of the utterance, so that it may have gone on."""
+    return bool(mark[:, 0].any() or mark[:, -1].any())
+
+
+def _repeats(mark: Tensor, per_period: int) -> bool:
+    """Whether poison a period earlier and a period later does the same, a period earlier and later."""
+    before, here, after = mark[0], mark[1], mark[-1]
+    return bool((before.roll(per_period) == here).all() and (here.roll(per_period) == after).all())
+
+
+def _reach(mark: Tensor, first: int, sources: int, targets: int) -> Reach | None:
+    """From which target frames turned NaN for each of the source frames first … first + sources - 1.
+
+    Args:
+        mark: bool `(source, target)`, one period of source frames.
+        sources, targets: frames of each in a period.
+    """
+    source, target = mark.nonzero(as_tuple=True)
+    if not len(source):
+        return None
+    source = source + first
+    behind = target * sources // targets - source
+    # Frames of one phase depend on the same sources but for whole periods.
+    phase, moved = target % targets, source - target // targets * sources
+    widths = [moved[phase == p].max() - moved[phase == p].min() + 1 for p in phase.unique()]
+    return Reach(int(behind.max()), int(-behind.min()), int(max(widths)))
