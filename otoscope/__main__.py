@@ -45,10 +45,8 @@ SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the
 EpochOption = Annotated[int | None, typer.Option("--epoch", help="Which checkpoint of the run; the last if left out.")]
 
 
-def _read(
-    manifest: Path, where: str | None, ctm: list[str] | None, strict: bool, *, need_text: bool = False
-) -> tuple[Any, list[Any]]:
-    """The chosen utterances, and the manifest's problems."""
+def _read(manifest: Path, where: str | None, ctm: list[str] | None, strict: bool, *, need_text: bool = False) -> Any:
+    """The chosen utterances; their `.problems` are the manifest's."""
     tiers = {}
     for entry in ctm or []:
         tier, sign, path = entry.partition("=")
@@ -59,7 +57,7 @@ def _read(
     chosen = otoscope.select(corpus, where) if where else corpus
     if not len(chosen):
         raise OtoscopeError("no utterance is left", got=f"--where {where}", wanted="a condition that some fulfil")
-    return chosen, list(corpus.problems)
+    return chosen
 
 
 def _finish(terminal: Terminal, problems: list[Any]) -> None:
@@ -174,14 +172,15 @@ def train(
     Started again after an interruption it goes on from the last whole epoch.
     """
     terminal = Terminal(as_json=json)
-    chosen, problems = _read(corpus, where, None, strict, need_text=True)
+    chosen = _read(corpus, where, None, strict, need_text=True)
     network, options = otoscope.read_recipe(config) if config else ({}, {})
     options |= {name: value for name, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     heard: list[Any] = []
 
     def speech() -> Any:
         with terminal.stage("features") as progress:
-            heard.append(otoscope.listen(chosen, strict=strict, progress=progress))
+            mels = {"mels": int(network["mels"])} if "mels" in network else {}
+            heard.append(otoscope.listen(chosen, strict=strict, progress=progress, **mels))
         return heard[0]
 
     def on_epoch(entry: dict[str, Any]) -> None:
@@ -207,7 +206,8 @@ def train(
         f"{trained.folder}: {len(trained.checkpoints)} checkpoints, held-out WER {last['wer']:.1f} % "
         f"(S/D/I {last['sub']}/{last['del']}/{last['ins']} of {last['words']} words)",
     )
-    _finish(terminal, problems + (heard[0].problems if heard else []))
+    # What was heard names the manifest's problems, too.
+    _finish(terminal, heard[0].problems if heard else chosen.problems)
 
 
 @app.command()
@@ -223,9 +223,9 @@ def score(
     """Recognise a corpus and count substitutions, deletions and insertions, in all and by speaker."""
     terminal = Terminal(as_json=json)
     network = otoscope.load(run, epoch)
-    chosen, problems = _read(corpus, where, None, strict, need_text=True)
+    chosen = _read(corpus, where, None, strict, need_text=True)
     with terminal.stage("features") as progress:
-        speech = otoscope.listen(chosen, strict=strict, progress=progress)
+        speech = otoscope.listen(chosen, mels=network.mels, strict=strict, progress=progress)
     with terminal.stage("recognising") as progress:
         scored = otoscope.score_recogniser(network, speech, progress=progress)
     speakers = {name: counts.as_dict() for name, counts in scored["speakers"].items()}
@@ -237,7 +237,7 @@ def score(
                 typer.echo(f"{id}\n  ref {reference}\n  hyp {hypothesis}")
     lines = [str(scored["total"]), *(f"  {name}: {counts}" for name, counts in scored["speakers"].items())]
     terminal.show(values, "\n".join(lines))
-    _finish(terminal, problems + speech.problems)
+    _finish(terminal, speech.problems)
 
 
 @app.command()
@@ -273,9 +273,10 @@ def compare(
 ) -> None:
     """How alike layers are: each with itself through training, and all with one another at its end."""
     terminal = Terminal(as_json=json)
-    chosen, problems = _read(corpus, where, None, strict)
+    network = otoscope.load(run)
+    chosen = _read(corpus, where, None, strict)
     with terminal.stage("features") as progress:
-        speech = otoscope.listen(chosen, strict=strict, progress=progress)
+        speech = otoscope.listen(chosen, mels=network.mels, strict=strict, progress=progress)
     with terminal.stage("similarities") as progress:
         found = otoscope.compare(
             run, speech, layers=layers or "*", measures=tuple(measures or ("svcca", "cka")), progress=progress
@@ -296,7 +297,7 @@ def compare(
     terminal.say(
         f"{found.attrs['frames']} frames of {found.attrs['utterances']} utterances; {paths[0]}, {paths[1].name}"
     )
-    _finish(terminal, problems + speech.problems)
+    _finish(terminal, speech.problems)
 
 
 @app.command()
@@ -317,9 +318,9 @@ def profile(
     """GradNAPs: what letters, phones or speakers look like to every layer, and which neurons answer to them."""
     terminal = Terminal(as_json=json)
     network = otoscope.load(run, epoch)
-    chosen, problems = _read(corpus, where, ctm, strict)
+    chosen = _read(corpus, where, ctm, strict)
     with terminal.stage("features") as progress:
-        speech = otoscope.listen(chosen, strict=strict, progress=progress)
+        speech = otoscope.listen(chosen, mels=network.mels, strict=strict, progress=progress)
     with terminal.stage("profiles") as progress:
         profiles = otoscope.gradnap(network, speech, layers or "*", tuple(by or ("symbol", "phone")), progress=progress)
     folder = out or (run if run.is_dir() else run.parent) / "report"
@@ -342,7 +343,7 @@ def profile(
         table(["group", "N", f"most responsive units of {last}"], rows),
     )
     terminal.say(f"{profiles!r}\n{profiles.settings['gradients']}\n{', '.join(str(path) for path in paths)}")
-    _finish(terminal, problems + speech.problems)
+    _finish(terminal, speech.problems)
 
 
 @app.command()
@@ -360,9 +361,11 @@ def _plain_errors() -> Iterator[None]:
     except OtoscopeError as error:
         typer.echo(f"otoscope: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("otoscope: interrupted; started again, the command goes on where it was", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        # Typer turns an interruption into this status, and says nothing.
+        if end.code == 130:
+            typer.echo("otoscope: interrupted; started again, the command goes on where it was", err=True)
+        raise
     except OSError as error:
         typer.echo(f"otoscope: {error.strerror or error}: {error.filename or 'a file'}", err=True)
         sys.exit(1)

@@ -45,7 +45,9 @@ def log_mel_by_definition(samples: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
-@pytest.mark.parametrize("samples", [noise(4000), tone(440, 0.2), 1e-3 * noise(1601, 1)], ids=["noise", "tone", "quiet"])
+@pytest.mark.parametrize(
+    "samples", [noise(4000), tone(440, 0.2), 1e-3 * noise(1601, 1)], ids=["noise", "tone", "quiet"]
+)
 def test_log_mel_is_the_fourier_sum_through_triangles(samples):
     found = log_mel(samples)
     assert found.dtype == torch.float32
@@ -84,8 +86,9 @@ def test_features_have_mean_0_and_deviation_1_over_everything():
     assert values[-20:].mean() > values[:20].mean() + 1
 
 
-def test_digital_silence_becomes_zeros():
-    assert torch.equal(features(np.zeros(3200), 16000), torch.zeros(21, 128))
+@pytest.mark.parametrize("count", [100, 3200, 500_000])
+def test_digital_silence_becomes_zeros(count):
+    assert torch.equal(features(np.zeros(count), 16000), torch.zeros(1 + count // 160, 128))
 
 
 def test_another_sample_rate_is_resampled():
@@ -123,6 +126,7 @@ def test_an_utterance_gives_the_features_of_its_audio_or_its_own():
     samples = noise(3200)
     heard = utterance_features(Utterance("a", audio=samples, sample_rate=16000))
     assert torch.equal(heard, otoscope.features(samples, 16000))
+    assert utterance_features(Utterance("a", audio=samples, sample_rate=16000), mels=40).shape == (21, 40)
     own = np.arange(12.0).reshape(3, 4)
     values = utterance_features(Utterance("b", features=own), mels=4)
     assert values.dtype == torch.float32
@@ -144,7 +148,7 @@ def test_features_that_cannot_be_are_refused_by_name(own, words):
 
 
 def test_an_unusable_recording_is_refused_by_name():
-    with pytest.raises(BadInput, match="u8: .*not finite"):
+    with pytest.raises(BadInput, match=r"u8: .*not finite"):
         utterance_features(Utterance("u8", audio=np.array([0.0, np.nan]), sample_rate=16000))
 
 

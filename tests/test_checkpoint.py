@@ -79,14 +79,14 @@ def test_the_network_comes_back_bit_for_bit(tmp_path, norm):
 def test_a_file_cut_short_is_refused(saved, kept):
     data = saved.read_bytes()
     saved.write_bytes(data[: int(len(data) * kept) if isinstance(kept, float) else kept])
-    with pytest.raises(BadCheckpoint, match="cannot be read[\\s\\S]*one.safetensors[\\s\\S]*another epoch"):
+    with pytest.raises(BadCheckpoint, match=r"cannot be read[\s\S]*one.safetensors[\s\S]*another epoch"):
         load_checkpoint(saved)
 
 
 def test_another_format_is_refused(saved, tmp_path):
     path = tmp_path / "other.safetensors"
     save_tensors(path, network().state_dict(), {"format": "otoscope-checkpoint-99"})
-    with pytest.raises(BadCheckpoint, match="otoscope-checkpoint-99[\\s\\S]*otoscope-checkpoint-1"):
+    with pytest.raises(BadCheckpoint, match=r"otoscope-checkpoint-99[\s\S]*otoscope-checkpoint-1"):
         load_checkpoint(path)
     save_file(network().state_dict(), path)
     with pytest.raises(BadCheckpoint, match="not a checkpoint of ours"):
@@ -145,12 +145,12 @@ def test_a_run_gives_its_last_epoch_or_the_one_asked_for(run):
 
 
 def test_what_is_not_there_is_named(run, tmp_path, saved):
-    with pytest.raises(BadCheckpoint, match="no checkpoint of this epoch[\\s\\S]*7[\\s\\S]*0, 2, 10"):
+    with pytest.raises(BadCheckpoint, match=r"no checkpoint of this epoch[\s\S]*7[\s\S]*0, 2, 10"):
         otoscope.load(run, epoch=7)
-    with pytest.raises(BadCheckpoint, match="no such checkpoint[\\s\\S]*nowhere"):
+    with pytest.raises(BadCheckpoint, match=r"no such checkpoint[\s\S]*nowhere"):
         otoscope.load(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadCheckpoint, match="not a run[\\s\\S]*otoscope train"):
+    with pytest.raises(BadCheckpoint, match=r"not a run[\s\S]*otoscope train"):
         otoscope.load(tmp_path / "empty")
     write_json(tmp_path / "empty" / "run.json", {})
     with pytest.raises(BadCheckpoint, match="no checkpoint yet"):

@@ -136,7 +136,8 @@ def test_notes_and_left_out(run: Path) -> None:
     found = compare(run, [*make_speech()[:1], bad])
     assert (found.attrs["utterances"], found.attrs["left_out"]) == (1, 1)
     # 40 frames are few for seven units.
-    assert "40" in found.attrs["notes"] and "svcca" in found.attrs["notes"].lower()
+    assert "40" in found.attrs["notes"]
+    assert "svcca" in found.attrs["notes"].lower()
     with pytest.raises(BadInput, match="bad: features of the wrong shape"):
         compare(run, [*make_speech(), bad], strict=True)
     with pytest.raises(BadInput, match="no utterance can be used"):

@@ -17,9 +17,7 @@ FRAMES, SYMBOLS = 4, 3
 def collapse(path: tuple[int, ...], blank: int) -> list[int]:
     """A symbol counts where it is not the blank and differs from the frame before it."""
     return [
-        symbol
-        for place, symbol in enumerate(path)
-        if symbol != blank and not (place > 0 and path[place - 1] == symbol)
+        symbol for place, symbol in enumerate(path) if symbol != blank and not (place > 0 and path[place - 1] == symbol)
     ]
 
 

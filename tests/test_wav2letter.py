@@ -1,6 +1,8 @@
-"""Wav2Letter: its convolution against torch's and the sum written out, padding that changes nothing, the paper's plan."""
+"""Wav2Letter: its convolution against torch's and a sum written out, padding that changes nothing, the paper's plan."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
@@ -43,7 +45,7 @@ def test_padding_changes_no_layer(norm):
     with tap(network, network.layer_names) as taps, torch.no_grad():
         logits, lengths = network(batch, torch.tensor(frames))
         together = dict(taps)
-        assert lengths.tolist() == [-(-(-(-count // 2)) // 2) for count in frames]
+        assert lengths.tolist() == [math.ceil(math.ceil(count / 2) / 2) for count in frames]
         for row, item in enumerate(items):
             alone, alone_lengths = network(item[None], torch.tensor([len(item)]))
             assert alone.shape[1] == int(alone_lengths) == int(lengths[row])

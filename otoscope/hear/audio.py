@@ -89,12 +89,13 @@ def log_mel(samples: ArrayLike, mels: int = MELS) -> Tensor:
     return torch.log(power.T @ mel_filters(mels) + POWER_FLOOR)
 
 
-def features(audio: ArrayLike, sample_rate: int) -> Tensor:
+def features(audio: ArrayLike, sample_rate: int, mels: int = MELS) -> Tensor:
     """The network's input: z-normalised log-mel features, shape `(frame, mel)`, float32.
 
     Args:
         audio: samples, shape `(sample,)`, full scale 1. Integers are taken as PCM and scaled.
         sample_rate: in Hz; anything but 16 kHz is resampled (soxr, high quality).
+        mels: how many mel bands.
 
     Raises:
         BadInput: no samples, more than one channel, samples that are not finite, or a sample rate that is not positive.
@@ -121,14 +122,15 @@ def features(audio: ArrayLike, sample_rate: int) -> Tensor:
         )
     if sample_rate != SAMPLE_RATE:
         samples = soxr.resample(samples, sample_rate, SAMPLE_RATE, quality="HQ")
-    return normalise(log_mel(samples))
+    return normalise(log_mel(samples, mels))
 
 
 def normalise(values: Tensor) -> Tensor:
     """Mean 0 and standard deviation 1 over the whole spectrogram `(frame, mel)`; a constant one becomes zeros."""
     centred = values - values.mean()
     deviation = centred.square().mean().sqrt()
-    return centred / deviation if deviation > 1e-6 else torch.zeros_like(values)
+    # A constant -17, the logarithm of silence, leaves about 2e-6 when its mean is rounded to float32.
+    return centred / deviation if deviation > 1e-4 else torch.zeros_like(values)
 
 
 def utterance_features(utterance: Utterance, mels: int = MELS) -> Tensor:
@@ -140,7 +142,7 @@ def utterance_features(utterance: Utterance, mels: int = MELS) -> Tensor:
     if utterance.features is None:
         samples, sample_rate = load_audio(utterance)
         try:
-            return features(samples, sample_rate)
+            return features(samples, sample_rate, mels)
         except BadInput as error:
             raise BadInput(
                 f"{utterance.id}: {error.problem}", got=error.got, wanted=error.wanted, remedy=error.remedy

@@ -125,7 +125,7 @@ def train(
 
     Raises:
         BadCheckpoint: the folder holds a run with other settings, or its files cannot be read.
-        BadInput: there are no examples, or the loss is not finite three times running.
+        BadInput: there are no examples, or the loss is not finite three times running or in a whole epoch.
     """
     settings = {
         "network": network_config.model_dump(mode="json"),
@@ -160,9 +160,10 @@ def train(
         entry = {"epoch": epoch, "train_loss": train_loss, **evaluate(network, heldout)}
         entry["seconds"] = round(time.monotonic() - started, 2)
         save_checkpoint(checkpoint_path(folder, epoch), network, {"epoch": epoch, **facts})
-        save_tensors(state_path, _optimiser_tensors(optimiser), {"epoch": epoch})
         log.append(entry)
         _write_log(folder, log)
+        # Last, for it says that the epoch is done: a run killed before this trains the epoch again.
+        save_tensors(state_path, _optimiser_tensors(optimiser), {"epoch": epoch})
         on_epoch(entry)
     return network.eval()
 
@@ -217,9 +218,10 @@ def _train_epoch(
         loss = _ctc(logits.float(), output_lengths, batch, network.blank) / len(batch)  # type: ignore[arg-type]
         if not torch.isfinite(loss):
             strange += 1
-            if strange == 3:
+            # An epoch of one or two batches never counts to three.
+            if strange == min(3, steps):
                 raise BadInput(
-                    "the loss was not finite three times running",
+                    "the loss was not finite " + ("three times running" if strange == 3 else "in a whole epoch"),
                     got=f"epoch {epoch}, utterances {', '.join(example.id for example in batch[:5])} …",
                     remedy="lower the learning rate; the checkpoints of earlier epochs are whole",
                 )

@@ -25,7 +25,7 @@ from otoscope.probe.taps import tap
 from otoscope.reduce.dynamics import converged_from
 from otoscope.reduce.moments import Moments
 from otoscope.reduce.similarity import RankWarning, similarities
-from otoscope.study.speech import Speech, listen, mels_of, on_grid, unpadded
+from otoscope.study.speech import Speech, heard_by, on_grid, unpadded
 
 MEASURES = ("svcca", "cka")
 TOLERANCE = 0.05
@@ -70,7 +70,7 @@ def compare(
     if missing or not chosen:
         raise BadOption("the run has no such epochs", got=missing or "none", wanted=f"among {sorted(run.checkpoints)}")
     networks = {epoch: load_checkpoint(run.checkpoints[epoch]) for epoch in chosen}
-    speech = corpus if isinstance(corpus, Speech) else listen(corpus, mels=mels_of(networks[chosen[-1]]), strict=strict)
+    speech = heard_by(networks[chosen[-1]], corpus, strict=strict)
     found = match_layers(list_layers(networks[chosen[-1]]), layers)
     moments = run_together(networks, speech, found, batch_size=batch_size, progress=progress)
     result = read_out(moments, chosen, found, measures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -60,11 +61,20 @@ class Terminal:
     def show(self, value: Any, text: str | Table) -> None:
         """The result, on standard output: as JSON when asked for, else to be read."""
         if self.as_json:
-            sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(_without_nan(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         elif isinstance(text, Table):
             Console(highlight=False).print(text)
         else:
             sys.stdout.write(text + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with null for numbers that are not finite, which JSON does not know."""
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(headers: list[str], rows: list[list[object]], title: str | None = None) -> Table:

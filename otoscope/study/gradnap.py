@@ -21,7 +21,7 @@ from otoscope.probe.windows import corresponding
 from otoscope.reduce.gradnap import ProfileSums
 from otoscope.reduce.profiles import Profiles
 from otoscope.study.groupings import SYMBOL, make_grouping, membership
-from otoscope.study.speech import Speech, listen, mels_of, unpadded
+from otoscope.study.speech import Speech, heard_by, mels_of, unpadded
 
 INSTANCES = ("every", "peak")
 
@@ -61,8 +61,8 @@ def predict(
             owners.append(torch.full_like(chosen, index))
     network.train(training)
     order = torch.cat(owners).argsort(stable=True)
-    joined = (torch.cat(part)[order] for part in (owners, frames, symbols))
-    return Predictions(*joined, blanks), counts
+    owner, frame, symbol = (torch.cat(part)[order] for part in (owners, frames, symbols))
+    return Predictions(owner, frame, symbol, blanks), counts
 
 
 def peaks(best: Tensor, score: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def gradnap(
     """
     choose("instances", instances, INSTANCES)
     names = [by] if isinstance(by, str) else list(by)
-    speech = utterances if isinstance(utterances, Speech) else listen(utterances, mels=mels_of(network), strict=strict)
+    speech = heard_by(network, utterances, strict=strict)
     survey = list_layers(network, speech.features[0])
     if survey.output is None:
         raise BadInput(

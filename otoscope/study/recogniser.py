@@ -18,7 +18,7 @@ from otoscope.learn.networks import read_config, validated
 from otoscope.learn.score import Counts, score_words
 from otoscope.learn.train import EpochReport, Example, TrainConfig, make_example, train
 from otoscope.learn.wav2letter import STACKS
-from otoscope.study.speech import Speech, listen, mels_of
+from otoscope.study.speech import Speech, heard_by
 
 HELD_OUT = "split=test"
 
@@ -27,7 +27,7 @@ def read_recipe(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The `network` and `train` parts of a YAML file.
 
     Raises:
-        BadOption: no such file, no YAML, or other parts than these two.
+        BadOption: no such file, no YAML, other parts than these two, or parts without names.
     """
     path = Path(path)
     try:
@@ -42,7 +42,15 @@ def read_recipe(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
             got=f"{path}: {', '.join(map(str, values))}",
             wanted="network: and train:",
         )
-    return values.get("network") or {}, values.get("train") or {}
+    network, train = (values.get(part) or {} for part in ("network", "train"))
+    for part, found in (("network", network), ("train", train)):
+        if not isinstance(found, dict):
+            raise BadOption(
+                f"{part}: in the configuration is no list of names and values",
+                got=f"{path}: {found!r}",
+                wanted="a name: value on each line below it",
+            )
+    return network, train
 
 
 def network_values(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,10 +99,18 @@ def train_recogniser(
     problems: list[Problem] = []
 
     def examples(built: nn.Module) -> tuple[list[Example], list[Example]]:
-        heard = speech() if speech is not None else listen(corpus, mels=mels_of(built), strict=strict)
+        heard = heard_by(built, corpus if speech is None else speech(), strict=strict)
         found = usable_examples(heard, built, strict=strict)
         problems.extend(heard.problems)
-        return [e for e in found if e.id not in kept], [e for e in found if e.id in kept]
+        parts = [e for e in found if e.id not in kept], [e for e in found if e.id in kept]
+        for purpose, part in zip(("train on", "score"), parts, strict=True):
+            if not part:
+                raise BadInput(
+                    f"there is nothing to {purpose}",
+                    got="; ".join(map(str, problems[:3])) or "no utterance",
+                    wanted="at least one usable utterance",
+                )
+        return parts
 
     folder = Path(folder)
     facts = {"fingerprint": corpus_fingerprint(corpus), "utterances": len(corpus), "held_out": held_out}
@@ -160,9 +176,10 @@ def score_recogniser(
     Raises:
         BadInput: no usable utterance; with `strict`, the first that is not.
     """
-    speech = corpus if isinstance(corpus, Speech) else listen(corpus, mels=mels_of(network), strict=strict)
+    speech = heard_by(network, corpus, strict=strict)
     texts = transcribe(network, speech, progress=progress)
-    rows, speakers = [], {}
+    rows: list[tuple[str, str, str, Counts]] = []
+    speakers: dict[str, Counts] = {}
     for utterance, text in zip(speech.utterances, texts, strict=True):
         counts = score_words(utterance.text, text)
         rows.append((utterance.id, utterance.text, text, counts))

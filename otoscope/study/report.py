@@ -154,13 +154,15 @@ def _profiles(report: Report, profiles: Profiles) -> None:
         f"Gradient-adjusted neuron activation profiles of {profiles.n:,} frames in {settings['utterances']} utterances: for each frame that predicts a letter, activations are averaged around the moment that decided the prediction, less the average over all "
         f"frames, and only where the prediction depends on them. {settings['blank_frames']:,} frames that predict the blank are left out.",
     )
-    if INPUT in profiles.layers and "frequency" in profiles.profile[INPUT].coords and shown:
+    spectrum = profiles.profile.get(INPUT)
+    if spectrum is not None and "frequency" in spectrum.coords and spectrum.sizes["offset"] > 1 and shown:
         report.add_figure(
-            gradnap_heatmaps(profiles.profile[INPUT], profiles.count[INPUT], shown),
+            gradnap_heatmaps(spectrum, profiles.count[INPUT], shown),
             "Input-layer GradNAPs. Red: louder than the average of all sounds, blue: softer; white: of no matter to the prediction. Vowels show their formants as red bands, fricatives their noise high up.",
             "A small spectrogram for each phone.",
         )
-    layers = [layer for layer in profiles.layers if layer != INPUT]
+    # A window of a single frame has no course over time, as in a layer below outputs of kernel 1.
+    layers = [name for name, table in profiles.layers.items() if name != INPUT and table.sizes["offset"] > 1]
     potentials = present(profiles, [f"phone:{phone}" for phone in ACTION_POTENTIAL_PHONES]) or shown[:2]
     if layers and potentials:
         layer = layers[min(1, len(layers) - 1)]

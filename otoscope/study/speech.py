@@ -79,6 +79,26 @@ def mels_of(network: nn.Module) -> int:
     return mels if isinstance(mels, int) else MELS
 
 
+def heard_by(network: nn.Module, corpus: Iterable[Utterance] | Speech, *, strict: bool = False) -> Speech:
+    """The features that a network takes: those given, or computed from utterances.
+
+    Raises:
+        BadInput: none can be used, or features were given that have another number of mel bins than the network.
+    """
+    if not isinstance(corpus, Speech):
+        return listen(corpus, mels=mels_of(network), strict=strict)
+    mels = getattr(network, "mels", None)
+    found = sorted({frames.shape[1] for frames in corpus.features})
+    if isinstance(mels, int) and found != [mels]:
+        raise BadInput(
+            "the features do not fit the network",
+            got=f"{', '.join(map(str, found)) or 'no'} mel bins",
+            wanted=f"{mels}",
+            remedy=f"compute them with mels={mels}",
+        )
+    return corpus
+
+
 def unpadded(values: Tensor, lengths: Sequence[int]) -> list[Tensor]:
     """`(batch, frame, unit)` as one `(frame, unit)` per utterance, without padding."""
     return [rows[:length] for rows, length in zip(values, lengths, strict=True)]
