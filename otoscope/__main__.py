@@ -369,6 +369,13 @@ def _plain_errors() -> Iterator[None]:
     except OSError as error:
         typer.echo(f"otoscope: {error.strerror or error}: {error.filename or 'a file'}", err=True)
         sys.exit(1)
+    except Exception as error:
+        # Not one of ours, so a fault of otoscope's: said in a line, with the way to the traceback for a report.
+        if os.environ.get("OTOSCOPE_DEBUG"):
+            raise
+        typer.echo(f"otoscope: a fault of otoscope's own: {type(error).__name__}: {error}", err=True)
+        typer.echo("  try:    OTOSCOPE_DEBUG=1 shows where; please report it with the command", err=True)
+        sys.exit(1)
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def _window() -> Tensor:
 
 
 def log_mel(samples: ArrayLike, mels: int = MELS) -> Tensor:
-    """Log-mel energies (natural logarithm of power) of 16 kHz `samples` in [-1, 1], shape `(frame, mel)`, not normalised."""
+    """Log-mel energies (natural logarithm of power) of 16 kHz `samples` in [-1, 1], `(frame, mel)`, not normalised."""
     signal = torch.as_tensor(np.ascontiguousarray(samples, dtype=np.float32))
     spectrum = torch.stft(
         signal,
@@ -137,7 +137,7 @@ def utterance_features(utterance: Utterance, mels: int = MELS) -> Tensor:
     """The features of an utterance, shape `(frame, mel)`: those it carries, or those of its audio.
 
     Raises:
-        BadInput: naming the utterance, when its audio cannot be read or its features are not `(frame, mels)` and finite.
+        BadInput: naming the utterance, when its audio cannot be read, or its features are not finite `(frame, mels)`.
     """
     if utterance.features is None:
         samples, sample_rate = load_audio(utterance)
@@ -164,6 +164,6 @@ def utterance_features(utterance: Utterance, mels: int = MELS) -> Tensor:
 
 
 def pad_batch(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack `(frame, mel)` features of different lengths into `(batch, frame, mel)`, zeros after each; and the lengths."""
+    """Stack `(frame, mel)` features of different lengths into `(batch, frame, mel)`, zeros at the end; and the lengths."""
     lengths = torch.tensor([len(item) for item in items])
     return torch.nn.utils.rnn.pad_sequence(list(items), batch_first=True), lengths

@@ -25,6 +25,8 @@ OUTPUT_SYNCHRONOUS = 2
 PHONEME_EVENTS = 1
 CHARS_UTF8 = 1
 EVENT_END_OF_LIST, EVENT_WORD, EVENT_END, EVENT_PHONEME = 0, 1, 5, 7
+# The letters that begin words which begin with these sounds (espeak-ng's mnemonics); none begins with ng.
+SONORANT_LETTERS = {"l": ("l",), "m": ("m",), "n": ("n", "kn", "gn", "pn"), "N": ()}
 PARAMETER_RATE, PARAMETER_PITCH, PARAMETER_RANGE = 1, 3, 4
 LONGEST_DATA_PATH = 160
 
@@ -51,7 +53,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclass
 class Speech:
-    """What was said: `samples` int16 at `sample_rate`; each phone and word with its first sample; the last sample of speech."""
+    """What was said: `samples` int16 at `sample_rate`; each phone and word with its first sample; where speech ends."""
 
     sample_rate: int
     samples: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
@@ -134,4 +136,25 @@ class Synthesiser:
         speech.end = len(speech.samples)
         while speech.phones and speech.phones[-1][1].startswith("_"):
             speech.end = speech.phones.pop()[0]
+        words = [word for _, word in speech.words]
+        speech.words = list(zip(starts_of_words(speech), words, strict=True))
         return speech
+
+
+def starts_of_words(speech: Speech) -> list[int]:
+    """The first sample of each word.
+
+    espeak-ng may announce a word before the last l, m, n or ng of the one before. Where a word cannot begin with that
+    sound, or says it twice, it begins with the next one.
+    """
+    samples, sounds = [sample for sample, _ in speech.phones], [name.lstrip("',%=") for _, name in speech.phones]
+    starts = []
+    for sample, word in speech.words:
+        index = samples.index(sample) if sample in samples else 0
+        if 0 < index < len(sounds) - 1:
+            sound, following = sounds[index], sounds[index + 1]
+            letters = SONORANT_LETTERS.get(sound[:1])
+            if letters is not None and (not word.startswith(letters) or following == sound):
+                sample = samples[index + 1]
+        starts.append(sample)
+    return starts

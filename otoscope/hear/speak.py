@@ -1,7 +1,7 @@
 """The embedded corpus: sequences of words spoken by espeak-ng, with exact phone and word times.
 
 What is said, by which voice, how fast, how high and in how much noise is planned from one seed. Each voice is a shard
-that a fresh process speaks from beginning to end, so a seed gives the same bits every time (see `otoscope.hear.espeak`).
+that a fresh process speaks from beginning to end, so a seed gives the same bits (see `otoscope.hear.espeak`).
 
 The times are the synthesiser's own: a phone lasts from its event to the next one. The event of a stop marks its
 release, so a closure inside a word still counts with the phone before it, and one at the start of a word with none.
@@ -114,8 +114,8 @@ def tiers_of(speech: Speech, offset_s: float) -> dict[str, list[tuple[float, flo
     word_starts = [sample for sample, _ in speech.words]
     word_ends = [*word_starts[1:], speech.end]
     words = [
-        (sample / speech.sample_rate + offset_s, end / speech.sample_rate + offset_s, label)
-        for (sample, label), end in zip(speech.words, word_ends, strict=True)
+        (start / speech.sample_rate + offset_s, end / speech.sample_rate + offset_s, label)
+        for start, end, (_, label) in zip(word_starts, word_ends, speech.words, strict=True)
     ]
     starts = [sample for sample, _ in speech.phones]
     phones = []

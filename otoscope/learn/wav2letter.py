@@ -8,7 +8,7 @@ train in minutes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -112,7 +112,7 @@ class ConvolutionLayer(nn.Module):
 
 
 class Wav2Letter(nn.Module):
-    """The network: `forward(features, lengths) -> (logits, lengths)`; its layers are `layer1` … `layerN`, outputs last."""
+    """The network: `forward(features, lengths) -> (logits, lengths)`; its layers are `layer1` … `layerN`."""
 
     def __init__(self, config: Wav2LetterConfig):
         super().__init__()
@@ -136,10 +136,10 @@ class Wav2Letter(nn.Module):
         """
         values = features
         for name in self.layer_names:
-            layer = self.get_submodule(name)
+            layer = cast(ConvolutionLayer, self.get_submodule(name))
             values = values * _valid(lengths, values)
             values = layer(values)
-            lengths = torch.div(lengths + layer.stride - 1, layer.stride, rounding_mode="floor")  # type: ignore[operator]
+            lengths = torch.div(lengths + layer.stride - 1, layer.stride, rounding_mode="floor")
         return values, lengths
 
 

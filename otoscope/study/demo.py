@@ -106,7 +106,10 @@ def run_demo(
             run,
             report,
             title="What the layers of a recogniser learned",
-            subtitle=f"A Wav2Letter trained on {heard[0].seconds / 60:.0f} minutes of synthetic speech, and what {len(fixed)} utterances of voices it never heard show of its layers.",
+            subtitle=(
+                f"A Wav2Letter trained on {heard[0].seconds / 60:.0f} minutes of synthetic speech, and "
+                f"what {len(fixed)} utterances of voices it never heard show of its layers."
+            ),
             facts=[
                 (
                     f"{heard[0].seconds / 60:.0f} min",

@@ -107,7 +107,8 @@ def _training(report: Report, history: xr.Dataset) -> None:
         return
     report.add_figure(
         training_curves(history),
-        "CTC loss per utterance and word error rate by epoch; epoch 0 is the untrained network. The held-out utterances are spoken by voices, and are sequences of words, that the training never meets.",
+        "CTC loss per utterance and word error rate by epoch; epoch 0 is the untrained network. The held-out "
+        "utterances are spoken by voices, and are sequences of words, that the training never meets.",
         "Two curves: loss falls, then the word error rate falls.",
     )
 
@@ -116,29 +117,35 @@ def _similarity(report: Report, similarity: xr.Dataset) -> None:
     last = int(similarity["epoch"].values[-1])
     report.add_section(
         "Which layer converged when",
-        f"The same {similarity.attrs['utterances']} utterances run through every checkpoint. Each layer is compared with itself at the end of training: the nearer to 1, the more it already is what it will be. SVCCA asks whether the same "
+        f"The same {similarity.attrs['utterances']} utterances run through every checkpoint. Each layer is "
+        "compared with itself at the end of training: the nearer to 1, the more it already is what it will "
+        "be. SVCCA asks whether the same "
         "directions are there, whatever their size; CKA weighs directions by their variance.",
     )
     report.add_figure(
         similarity_through_training(similarity),
-        "Similarity of each layer with its own last checkpoint. A line that rises early belongs to a layer that converged early.",
+        "Similarity of each layer with its own last checkpoint. A line that rises early belongs to a layer "
+        "that converged early.",
         "A line per layer rising to 1 at the last epoch.",
     )
     settled = similarity["converged"].assign_attrs(similarity.attrs)
     report.add_figure(
         convergence(settled, tolerance=TOLERANCE, last_epoch=last),
-        f"The epoch from which a layer stays within {TOLERANCE:g} of its last state. If layers converge from the bottom up, the dots rise to the right.",
+        f"The epoch from which a layer stays within {TOLERANCE:g} of its last state. If layers converge from "
+        "the bottom up, the dots rise to the right.",
         "A dot per layer and measure.",
     )
     report.add_figure(
         similarity_through_training(similarity, "next"),
-        "Similarity of each checkpoint with the next one: how much a layer still moves. A dip after a plateau would be a sign of illness.",
+        "Similarity of each checkpoint with the next one: how much a layer still moves. A dip after a plateau"
+        " would be a sign of illness.",
         "A line per layer.",
     )
     report.add_section("Which layers represent the same", "Every layer against every other in the last checkpoint.")
     report.add_figure(
         layer_matrix(similarity),
-        "Adjacent layers are usually the most alike; a pale square between neighbours is where the representation changes most.",
+        "Adjacent layers are usually the most alike; a pale square between neighbours is where the "
+        "representation changes most.",
         "A square of layers by layers, with ones on the diagonal.",
     )
     if similarity.attrs.get("notes"):
@@ -151,14 +158,19 @@ def _profiles(report: Report, profiles: Profiles) -> None:
     settings = profiles.settings
     report.add_section(
         "What the sounds look like to the network",
-        f"Gradient-adjusted neuron activation profiles of {profiles.n:,} frames in {settings['utterances']} utterances: for each frame that predicts a letter, activations are averaged around the moment that decided the prediction, less the average over all "
-        f"frames, and only where the prediction depends on them. {settings['blank_frames']:,} frames that predict the blank are left out.",
+        f"Gradient-adjusted neuron activation profiles of {profiles.n:,} frames in {settings['utterances']} "
+        "utterances: for each frame that predicts a letter, activations are averaged around the moment that "
+        "decided the prediction, less the average over all "
+        f"frames, and only where the prediction depends on them. {settings['blank_frames']:,} frames that "
+        "predict the blank are left out.",
     )
     spectrum = profiles.profile.get(INPUT)
     if spectrum is not None and "frequency" in spectrum.coords and spectrum.sizes["offset"] > 1 and shown:
         report.add_figure(
             gradnap_heatmaps(spectrum, profiles.count[INPUT], shown),
-            "Input-layer GradNAPs. Red: louder than the average of all sounds, blue: softer; white: of no matter to the prediction. Vowels show their formants as red bands, fricatives their noise high up.",
+            "Input-layer GradNAPs. Red: louder than the average of all sounds, blue: softer; white: of no "
+            "matter to the prediction. Vowels show their formants as red bands, fricatives their noise high "
+            "up.",
             "A small spectrogram for each phone.",
         )
     # A window of a single frame has no course over time, as in a layer below outputs of kernel 1.
@@ -168,7 +180,8 @@ def _profiles(report: Report, profiles: Profiles) -> None:
         layer = layers[min(1, len(layers) - 1)]
         report.add_section(
             "Which neurons fire",
-            "Like the action potentials of real neurons: every unit of a layer over time, those that answer most in colour.",
+            "Like the action potentials of real neurons: every unit of a layer over time, those that answer "
+            "most in colour.",
         )
         report.add_figure(
             action_potentials(
@@ -178,18 +191,21 @@ def _profiles(report: Report, profiles: Profiles) -> None:
                 potentials,
                 layer=layer,
             ),
-            "The five most responsive units (Eq. 1 of Krug et al. 2020): + rises for the sound, - falls for it. Time 0 is the moment of alignment in this layer.",
+            "The five most responsive units (Eq. 1 of Krug et al. 2020): + rises for the sound, - falls for "
+            "it. Time 0 is the moment of alignment in this layer.",
             "Many faint lines around zero and five coloured ones with peaks near time 0.",
         )
     distinct, trees = cluster_profiles(profiles, settings["by"])
     if distinct is not None:
         report.add_section(
             "Letters or phones?",
-            "Groups are clustered by their profiles in each layer. The more distinct the clusters, the better the layer represents the grouping.",
+            "Groups are clustered by their profiles in each layer. The more distinct the clusters, the better"
+            " the layer represents the grouping.",
         )
         report.add_figure(
             silhouettes_by_layer(distinct["silhouette"]),
-            "Silhouette of the clusterings, cut at the 75th to 95th percentile of the distances (faint), and their mean. 1: clusters lie far apart; 0: they touch.",
+            "Silhouette of the clusterings, cut at the 75th to 95th percentile of the distances (faint), and "
+            "their mean. 1: clusters lie far apart; 0: they touch.",
             "A line per grouping over the layers.",
         )
         name = "phone" if "phone" in trees else next(iter(trees))
@@ -220,7 +236,8 @@ def _tree(report: Report, tree: xr.Dataset, grouping: str) -> None:
             classes=classes,
             cut=float(tree["threshold"].sel(layer=layer).values[0]),
         ),
-        "Groups that join early have like profiles. The line marks the cut at the 75th percentile.",
+        "The layer whose clusters are the most distinct. Groups that join early have like profiles. The line marks "
+        "the cut at the 75th percentile.",
         "A tree whose leaves are the groups.",
     )
 
