@@ -164,6 +164,6 @@ def utterance_features(utterance: Utterance, mels: int = MELS) -> Tensor:
 
 
 def pad_batch(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stack `(frame, mel)` features of different lengths into `(batch, frame, mel)`, zeros at the end; and the lengths."""
+    """Stack `(frame, mel)` features into `(batch, frame, mel)`, padded with zeros; and their lengths."""
     lengths = torch.tensor([len(item) for item in items])
     return torch.nn.utils.rnn.pad_sequence(list(items), batch_first=True), lengths

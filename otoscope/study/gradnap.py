@@ -66,7 +66,7 @@ def predict(
 
 
 def peaks(best: Tensor, score: Tensor) -> Tensor:
-    """One frame for each run of the same prediction: that of its highest logit, the first of equals; bool `(frame,)`."""
+    """One frame for each run of the same prediction: that of its highest logit, the first of equals; bool."""
     _, run = torch.unique_consecutive(best, return_inverse=True)
     chosen = torch.zeros_like(best, dtype=torch.bool)
     for number in range(int(run[-1]) + 1 if len(run) else 0):
