@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -55,7 +56,8 @@ def listen(
     speech = Speech(problems=problems)
     for number, utterance in enumerate(listed):
         try:
-            frames = utterance_features(utterance, mels)
+            with one_thread():
+                frames = utterance_features(utterance, mels)
         except OtoscopeError as error:
             if strict:
                 raise
@@ -71,6 +73,17 @@ def listen(
             wanted="at least one",
         )
     return speech
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread: transforms of a second of sound are too small to share, and wait when others are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def mels_of(network: nn.Module) -> int:
