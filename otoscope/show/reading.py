@@ -174,7 +174,7 @@ def hertz_ticks(frequency_hz: NDArray[Any]) -> tuple[list[float], list[str]]:
 
 
 def three_ticks(half_range: float) -> list[float]:
-    """`[-s, 0, s]` for the largest s of 1, 2 or 5 times a power of ten leaving room for its label; without a range, 0."""
+    """`[-s, 0, s]` for the largest s of 1, 2 or 5 times a power of ten that leaves room for its label; or `[0]`."""
     if half_range <= 0:
         return [0.0]
     power = 10.0 ** math.floor(math.log10(0.85 * half_range))
