@@ -305,7 +305,10 @@ def profile(
     run: RunArgument,
     corpus: CorpusOption,
     by: Annotated[
-        list[str] | None, typer.Option("--by", help="symbol, phone, speaker, a tier or an attribute; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--by", help="symbol, phone, speaker, a tier or attribute; repeatable. Left out: symbol and phone."
+        ),
     ] = None,
     layers: LayersOption = None,
     ctm: CtmOption = None,
@@ -322,7 +325,8 @@ def profile(
     with terminal.stage("features") as progress:
         speech = otoscope.listen(chosen, mels=network.mels, strict=strict, progress=progress)
     with terminal.stage("profiles") as progress:
-        profiles = otoscope.gradnap(network, speech, layers or "*", tuple(by or ("symbol", "phone")), progress=progress)
+        groupings = {"by": tuple(by)} if by else {}
+        profiles = otoscope.gradnap(network, speech, layers or "*", progress=progress, **groupings)
     folder = out or (run if run.is_dir() else run.parent) / "report"
     paths = otoscope.save_profiles(profiles, folder)
     counts = profiles.instances.max("layer")

@@ -216,3 +216,11 @@ def test_bad_utterances_are_left_out_and_counted(network: Named, profiles: Profi
     assert (found.settings["left_out"], found.settings["utterances"], found.n) == (1, 3, profiles.n)
     with pytest.raises(BadInput, match="bad: features that are not finite"):
         otoscope.gradnap(network, [bad, *make_speech()], strict=True)
+
+
+def test_left_out_by_is_symbol_and_phone_where_there_are_phones(network: Named, profiles: Profiles) -> None:
+    assert {name.partition(":")[0] for name in otoscope.gradnap(network, make_speech()).groups} == {"symbol", "phone"}
+    without = [utterance.replace(tiers={}) for utterance in make_speech()]
+    assert {name.partition(":")[0] for name in otoscope.gradnap(network, without).groups} == {"symbol"}
+    with pytest.raises(BadOption, match="nothing to group by"):
+        otoscope.gradnap(network, without, by=("symbol", "phone", "word"))

@@ -308,3 +308,18 @@ def test_replacing_leaves_the_output_given_as_it_was():
     assert first_tensor(changed) is new
     assert first_tensor(output) is old
     assert changed["b"][0] == 1
+
+
+def test_globs_stand_for_the_modules_that_they_fit():
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with tap(network, "*") as taps:
+        network(torch.randn(5, 3))
+    assert list(taps) == ["0", "1", "2"]
+    with tap(network, ["[02]", "input"]) as taps:
+        network(torch.randn(5, 3))
+    assert list(taps) == ["0", "2", "input"]
+    network.layer_names = ("2",)
+    with tap(network, "*") as taps:
+        assert list(taps) == ["2"]
+    with pytest.raises(BadOption, match="no such layer"), tap(network, "conv*"):
+        pass

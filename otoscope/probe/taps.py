@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import difflib
+import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -146,6 +147,17 @@ def _modules(network: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
     return modules
 
 
+def _expanded(network: nn.Module, names: Iterable[str]) -> list[str]:
+    """Names with globs replaced by the modules they fit; `"*"` by the network's own layers, where it names them."""
+    known = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
+    found: list[str] = []
+    for name in map(str, names):
+        own = getattr(network, "layer_names", None) if name == "*" else None
+        globbed = fnmatch.filter(known, name) if name not in known and set(name) & set("*?[") else []
+        found += own or globbed or [name]
+    return found
+
+
 class Taps(Mapping[str, Tensor]):
     """Layer name → what that layer gave in the latest forward pass of the network, in the module's own axes.
 
@@ -245,12 +257,13 @@ class _Grads(Mapping[str, Tensor]):
 
 
 @contextlib.contextmanager
-def tap(network: nn.Module, layers: Iterable[str], grads: bool = False) -> Iterator[Taps]:
+def tap(network: nn.Module, layers: str | Iterable[str], grads: bool = False) -> Iterator[Taps]:
     """Tap the outputs of named modules while the network runs.
 
     Args:
         network: any module; inside the context it is in `eval()`.
-        layers: dotted module names; `"input"` is the first tensor given to `forward`.
+        layers: dotted module names or globs over them, one or several; `"*"` is all of the network's own layers (its
+            `layer_names`, else every module), `"input"` is the first tensor given to `forward`.
         grads: also make gradients with respect to the tapped outputs available after `backward()`. Parameters then
             require none, so the graph holds only what lies after the first tapped layer. Gradients are recorded even
             where the caller has switched them off. Without `grads` the outputs are detached.
@@ -261,9 +274,7 @@ def tap(network: nn.Module, layers: Iterable[str], grads: bool = False) -> Itera
     Raises:
         BadOption: a name that is no module of the network.
     """
-    if isinstance(layers, str):
-        layers = [layers]
-    taps = Taps(layers, grads)
+    taps = Taps(_expanded(network, [layers] if isinstance(layers, str) else layers), grads)
     with contextlib.ExitStack() as stack:
         if grads:
             stack.enter_context(torch.inference_mode(False))

@@ -24,6 +24,7 @@ from otoscope.study.groupings import SYMBOL, make_grouping, membership
 from otoscope.study.speech import Speech, heard_by, mels_of, unpadded
 
 INSTANCES = ("every", "peak")
+DEFAULT_BY = ("symbol", "phone")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def gradnap(
     network: nn.Module,
     utterances: Iterable[Utterance] | Speech,
     layers: str | Sequence[str] = "*",
-    by: str | Sequence[str] = ("symbol", "phone"),
+    by: str | Sequence[str] = DEFAULT_BY,
     symbols: Sequence[str] | None = None,
     blank: int | EllipsisType | None = ...,
     preset: str = "krug2020",
@@ -105,7 +106,8 @@ def gradnap(
         utterances: the speech; what cannot be read is left out and counted.
         layers: names, globs or `"*"`: the network's own layers and the `"input"`.
         by: what to group by: `symbol` (the prediction), a tier such as `phone`, `speaker`, or an attribute. Several
-            share one pass and one `group` dimension, labelled `symbol:a`, `phone:AE`.
+            share one pass and one `group` dimension, labelled `symbol:a`, `phone:AE`. Left out: by symbol, and by
+            phone where there are phones.
         symbols: names of the outputs; the network's own, else their numbers.
         blank: the output that stands for none; the network's own when left out; None: there is none.
         preset: fixes every choice that is not given.
@@ -120,8 +122,10 @@ def gradnap(
         BadInput: no usable speech, or no frame that predicts a symbol. BadOption: an unknown choice or layer.
     """
     choose("instances", instances, INSTANCES)
-    names = [by] if isinstance(by, str) else list(by)
     speech = heard_by(network, utterances, strict=strict)
+    names = [by] if isinstance(by, str) else list(by)
+    if by is DEFAULT_BY and not any("phone" in utterance.tiers for utterance in speech.utterances):
+        names = [SYMBOL]
     survey = list_layers(network, speech.features[0])
     if survey.output is None:
         raise BadInput(
