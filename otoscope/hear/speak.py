@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import importlib.resources
+import io
 import json
 import random
 import subprocess
@@ -150,7 +151,10 @@ def speak_shard(shard: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]
         samples *= min(1.0, 0.99 / float(np.abs(samples).max()))
         path = folder / f"{item['id']}.wav"
         with atomic_path(path) as temporary:
-            soundfile.write(temporary, samples, SAMPLE_RATE, subtype="PCM_16")
+            # Through memory, so that a full disk is an OSError and not a "System error" of libsndfile.
+            wav = io.BytesIO()
+            soundfile.write(wav, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+            temporary.write_bytes(wav.getvalue())
         yield {
             "id": item["id"],
             "audio": path.name,
