@@ -7,18 +7,14 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from otoscope.base import Progress as Report
-
-Stage: TypeAlias = Callable[[str], AbstractContextManager[Report]]
-"""`with stage("training") as progress:` gives the callback that a long step reports to."""
 
 
 class Terminal:

@@ -32,8 +32,6 @@ from otoscope.study.speech import Speech, listen
 
 Stage: TypeAlias = Callable[[str], AbstractContextManager[Progress]]
 MINUTES = 31.0
-NETWORK: dict[str, Any] = {"hidden": "small"}
-TRAINING: dict[str, Any] = {}
 
 
 @contextlib.contextmanager
@@ -66,7 +64,7 @@ def run_demo(
         out: the folder for everything; made when it is not there.
         seed: of the corpus and of the training.
         minutes: how much speech, at least.
-        network, training: values that differ from the demonstration's own.
+        network, training: values that differ from the defaults, which are the demonstration's.
         stage: gives a progress callback for each stage by name.
 
     Raises:
@@ -76,20 +74,19 @@ def run_demo(
     settings = {"seed": seed, "minutes": minutes}
     with stage("speaking") as progress:
         corpus = _speak(out / "corpus", settings, progress)
-    heard: list[Speech] = []
     with stage("features") as progress:
-        heard.append(listen(corpus, progress=progress))
+        heard = listen(corpus, progress=progress)
     with stage("training") as progress:
         run = train_recogniser(
             out / "run",
             corpus,
-            network={**NETWORK, **(network or {})},
-            options={**TRAINING, **(training or {}), "seed": seed},
-            speech=lambda: heard[0],
+            network=network,
+            options={**(training or {}), "seed": seed},
+            speech=lambda: heard,
             progress=progress,
         )
     held_out = select(corpus, HELD_OUT)
-    fixed = _part(heard[0], {utterance.id for utterance in held_out})
+    fixed = _part(heard, {utterance.id for utterance in held_out})
     checkpoints = [fingerprint(path) for path in run.checkpoints.values()]
     report = out / "report"
     with stage("similarities") as progress:
@@ -107,12 +104,12 @@ def run_demo(
             report,
             title="What the layers of a recogniser learned",
             subtitle=(
-                f"A Wav2Letter trained on {heard[0].seconds / 60:.0f} minutes of synthetic speech, and "
+                f"A Wav2Letter trained on {heard.seconds / 60:.0f} minutes of synthetic speech, and "
                 f"what {len(fixed)} utterances of voices it never heard show of its layers."
             ),
             facts=[
                 (
-                    f"{heard[0].seconds / 60:.0f} min",
+                    f"{heard.seconds / 60:.0f} min",
                     "speech, by espeak-ng",
                     f"{len(corpus)} utterances, {len({u.speaker for u in corpus})} voices",
                 ),
