@@ -1,4 +1,4 @@
-"""Running first and second moments of named streams of frames: update, merge, read out.
+"""Running first and second moments of named streams of frames: update, merge, finalize.
 
 A *node* is whatever has one vector per frame: a layer, the mel input, a one-hot label. For every node a and every
 asked-for pair (a, b) the accumulator holds, in float64 on the CPU,
@@ -14,37 +14,26 @@ the pairs, never on the number of frames.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from itertools import combinations
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from otoscope.base import BadInput, atomic_path, choose
+from otoscope.base import BadInput, BadOption, atomic_path, choose
+from otoscope.reduce.covariances import EPSILON, Covariances
+from otoscope.reduce.frames import Array, valid_frames
+from otoscope.reduce.precision import PRECISIONS, choose_precision
+from otoscope.reduce.sums import Layout, PairName, Sums, asked_pairs, listed, resolve
 
-Array: TypeAlias = Tensor | NDArray[Any]
-PairName: TypeAlias = tuple[str, str]
-
-FORMAT = 1
-# Frames wait until the matrix products of a block run at full speed; 2**23 float64 numbers are 64 MiB.
-BLOCK_NUMBERS, BLOCK_FRAMES = 2**23, (256, 8192)
-# The squares of larger values, and above all sums of them, leave the range of float64.
-LARGEST = 1e145
-EPSILON = torch.finfo(torch.float64).eps
-
-
-class _Strip(NamedTuple):
-    """One matrix product: the columns of a left node against neighbouring columns of right nodes."""
-
-    left: slice
-    right: slice
-    total: Tensor
+FORMAT = 2
+# Frames wait until the matrix products of a block run at full speed.
+BLOCK_BYTES, BLOCK_FRAMES = 3 * 2**26, (256, 8192)
+# The squares of larger values (of their squared norms), and above all sums of them, leave the range of float64.
+LARGEST, LARGEST_OF_NORMS = 1e145, 1e70
 
 
 class Moments:
@@ -54,18 +43,41 @@ class Moments:
         widths: units of each node; left out, nodes and widths are those of the first update.
         pairs: the pairs of different nodes whose cross-covariance is wanted: `"all"`, or (node, node) tuples.
             Only these are formed. A node's own covariance is always formed.
+        folds: keep the sums of so many parts of the utterances apart, for intervals by jackknife. The memory is that
+            many times as large. 0: one sum.
+        precision: of the products. `"float64"`; `"float32"`, about twice as fast; `"auto"`: float32 where the input is
+            no finer and the spectrum of the first block of frames says that measures stay exact to 1e-7. Sums are
+            always float64.
+        squared_norms: also keep what the debiased CKA needs, sums of squared norms of the frames.
 
     Raises:
-        BadInput: no node, a width below 1, or a pair that names an unknown node.
+        BadInput: no node, a width below 1, or a pair that names an unknown node. BadOption: a precision or a number of
+            folds that there cannot be.
     """
 
-    def __init__(self, widths: Mapping[str, int] | None = None, pairs: Literal["all"] | Iterable[PairName] = "all"):
-        self._asked = _asked(pairs)
-        self._frames = self._utterances = self._waiting = 0
-        self._at: dict[str, slice] = {}
+    def __init__(
+        self,
+        widths: Mapping[str, int] | None = None,
+        pairs: Literal["all"] | Iterable[PairName] = "all",
+        *,
+        folds: int = 0,
+        precision: str = "auto",
+        squared_norms: bool = False,
+    ):
+        self._asked = asked_pairs(pairs)
+        self._precision = choose("precision", precision, PRECISIONS)
+        if folds < 0 or folds == 1:
+            raise BadOption("folds are parts of the utterances", got=folds, wanted="0, or 2 and more")
+        self._folds, self._squared_norms = folds, squared_norms
+        self._dtype = torch.float32 if precision == "float32" else torch.float64
+        self._why = "a block of frames was never full" if precision == "auto" else "asked for"
+        self._layout: Layout | None = None
+        self._shift: Tensor = torch.zeros(0, dtype=torch.float64)
         self._resolution: dict[str, float] = {}
+        self._parts: list[Sums] = []
+        self._waiting, self._owners = 0, list[tuple[int, int]]()
         if widths is not None:
-            self._lay_out(dict(widths))
+            self._lay_out(widths)
 
     def __repr__(self) -> str:
         numbers = f"nodes={len(self.nodes)}, pairs={len(self.pairs)}, frames={self.frames}"
@@ -79,135 +91,141 @@ class Moments:
     @property
     def nodes(self) -> tuple[str, ...]:
         """Names of the nodes, in the order of `widths` or of the first update."""
-        return tuple(self._at)
+        return tuple(self._layout.widths) if self._layout else ()
 
     @property
     def pairs(self) -> tuple[PairName, ...]:
-        """The asked-for pairs of different nodes, each once. `covariance` also knows (a, a) and the reverse of each."""
-        return _resolve(self._asked, self.nodes) if self._at else ()
+        """The asked-for pairs of different nodes, each once."""
+        return self._layout.pairs if self._layout else ()
+
+    @property
+    def folds(self) -> int:
+        """How many parts of the utterances are kept apart; 0 for none."""
+        return self._folds
 
     @property
     def frames(self) -> int:
         """Number of frames summed so far."""
-        return self._frames
+        return self._waiting + sum(part.frames for part in self._parts)
 
     @property
     def utterances(self) -> int:
-        """Number of utterances summed so far, as the callers of `update` counted them."""
-        return self._utterances
+        """Number of utterances summed so far."""
+        return sum(part.utterances for part in self._parts)
 
-    def width(self, node: str) -> int:
-        """Number of units of `node`."""
-        return int(self._columns(node).stop - self._columns(node).start)
+    @property
+    def precision(self) -> str:
+        """In which precision products are formed now, and why, in words."""
+        return f"products in {'float32' if self._dtype == torch.float32 else 'float64'}: {self._why}"
 
-    def update(self, batch: Mapping[str, Array], utterances: int = 1) -> None:
+    def update(
+        self,
+        batch: Mapping[str, Array],
+        lengths: Array | Sequence[int] | None = None,
+        mask: Array | None = None,
+        *,
+        folds: Sequence[int] | None = None,
+    ) -> None:
         """Add the frames of a batch.
 
         Args:
-            batch: for every node an array `(frame, unit)` of valid frames only, on any device, of any real dtype;
-                torch or numpy. All nodes have the same number of frames; none at all is allowed and adds none.
-            utterances: how many utterances these frames come from.
+            batch: for every node an array `(batch, frame, unit)`, or `(frame, unit)` with the valid frames of all
+                utterances below each other; on any device, of any real dtype; torch or numpy. All nodes have the same
+                valid frames; none at all is allowed and adds none.
+            lengths: `(batch,)` the valid frames of each utterance. Left out, all frames are valid, and a
+                `(frame, unit)` array is one utterance.
+            mask: `(batch, frame)` booleans instead, true where a frame is valid.
+            folds: to which part each utterance belongs, from 0; by turns when left out.
 
         Raises:
             BadInput: nodes missing or unknown, frame counts that differ, a wrong width, NaN or infinite values, values
                 too large to square. Nothing has been added then.
         """
-        arrays = {str(node): _matrix(str(node), values) for node, values in batch.items()}
-        _check_frames(arrays)
-        if not self._at:
-            self._lay_out({node: array.shape[1] for node, array in arrays.items()})
-        self._check_nodes({node: array.shape[1] for node, array in arrays.items()}, "this batch has")
-        frames = len(next(iter(arrays.values())))
-        if frames and self._frames == 0:
-            self._shift = torch.cat([arrays[node].to(torch.float64).mean(0) for node in self._at])
+        arrays, counts = valid_frames(batch, lengths, mask, LARGEST_OF_NORMS if self._squared_norms else LARGEST)
+        widths = {node: array.shape[1] for node, array in arrays.items()}
+        layout = self._layout or self._lay_out(widths)
+        layout.check(widths, "this batch has")
+        owners = self._owners_of(counts, folds)
+        if sum(counts) and self.frames == 0:
+            self._set_shift(arrays)
         for node, array in arrays.items():
             step = torch.finfo(array.dtype).eps if array.dtype.is_floating_point else EPSILON
             self._resolution[node] = max(self._resolution[node], step)
+            if self._precision == "auto" and self._dtype == torch.float32 and step < torch.finfo(torch.float32).eps:
+                self._flush()
+                self._set_dtype(torch.float64, f"node {node!r} came in float64")
         start = 0
-        while start < frames:
-            block = self._block_with_room()
-            taken = min(frames - start, len(block) - self._waiting)
-            rows = slice(self._waiting, self._waiting + taken)
-            for node, columns in self._at.items():
-                block[rows, columns].copy_(arrays[node][start : start + taken])
-            self._waiting += taken
-            start += taken
-        self._frames += frames
-        self._utterances += int(utterances)
+        for count, owner in zip(counts, owners, strict=True):
+            end = start + count
+            while start < end:
+                start += self._take(arrays, slice(start, end), owner)
+            self._parts[owner].utterances += 1
 
     def merge(self, other: Moments) -> None:
         """Add the sums of `other`, which stays as it is. Different shifts are reconciled exactly.
 
         Raises:
-            BadInput: the two have other nodes, widths or pairs.
+            BadInput: the two have other nodes, widths, pairs or folds, or only one has squared norms.
         """
-        if other._at:
-            widths = {node: other.width(node) for node in other.nodes}
-            mine = _resolve(self._asked, self.nodes or other.nodes)
-            if self._at:
-                self._check_nodes(widths, "the sums to be added have")
-            if set(map(frozenset, mine)) != set(map(frozenset, other.pairs)):
-                raise BadInput("sums of different pairs do not add up", got=_names(other.pairs), wanted=_names(mine))
-            if not self._at:
-                self._lay_out(widths)
-        other._flush()
-        self._utterances += other._utterances
-        if other._frames == 0:
+        kinds = [(each._folds, each._squared_norms) for each in (self, other)]
+        if kinds[0] != kinds[1]:
+            got, wanted = (f"{folds} folds, squared norms: {norms}" for folds, norms in reversed(kinds))
+            raise BadInput("sums of different kinds do not add up", got=got, wanted=wanted)
+        if other._layout is None:
             return
-        shift = torch.cat([other._shift[other._at[node]] for node in self._at])
-        total = torch.cat([other._sum[other._at[node]] for node in self._at])
-        if self._frames == 0:
-            self._shift = shift
-        # x - c = (x - c') + d with d = c' - c, so P = P' + d s'^T + s' d^T + n d d^T.
-        moved = shift - self._shift
-        for a, b in self._where:
-            left, right = self._at[a], self._at[b]
-            product = self._product(a, b)
-            product += other._product(a, b)
-            product.addr_(moved[left], total[right] + other._frames * moved[right])
-            product.addr_(total[left], moved[right])
-        self._sum += total + other._frames * moved
+        mine = resolve(self._asked, self.nodes or other.nodes)
+        if self._layout is not None:
+            self._layout.check(other._layout.widths, "the sums to be added have")
+        if set(map(frozenset, mine)) != set(map(frozenset, other.pairs)):
+            raise BadInput("sums of different pairs do not add up", got=listed(other.pairs), wanted=listed(mine))
+        layout = self._layout or self._lay_out(other._layout.widths)
+        other._flush()
+        self._flush()
+        if other.frames and self.frames == 0:
+            self._shift = torch.cat([other._shift[other._layout.columns[node]] for node in layout.widths])
+        for part, others in zip(self._parts, other._parts, strict=True):
+            if others.frames:
+                part.add_sums(others, self._shift, other._shift)
+            else:
+                part.utterances += others.utterances
         self._resolution = {node: max(step, other._resolution[node]) for node, step in self._resolution.items()}
-        self._frames += other._frames
 
-    def mean(self, node: str) -> Tensor:
-        """Mean over frames, `(unit,)`, float64. Raises `BadInput` for an unknown node or when there are no frames."""
-        return self._from_shift(node) + self._shift[self._columns(node)]
+    def finalize(self, *, without: int | None = None) -> Covariances:
+        """What the sums say so far: means and covariances of the frames. The pass may go on.
 
-    def covariance(self, a: str, b: str) -> Tensor:
-        """Sum of (x - mean)(y - mean)^T divided by n (not by n - 1): `(unit of a, unit of b)`, float64.
+        Args:
+            without: a fold whose utterances are left out.
 
         Raises:
-            BadInput: an unknown node, a pair that was not asked for, or no frames.
+            BadInput: there are no frames. BadOption: there is no such fold.
         """
-        means = self._from_shift(a), self._from_shift(b)
-        return (self._product(a, b) / self._frames).addr_(*means, alpha=-1)
-
-    def rounding(self, node: str) -> Tensor:
-        """Variance per unit, `(unit,)`, that rounding alone can make: a unit with no more than this is constant.
-
-        It is the rounding of the input (uniform over a spacing of eps |x|, so eps^2 x^2 / 12, for the coarsest dtype
-        that came in) and the cancellation between shift and mean.
-        """
-        variance = self.covariance(node, node).diagonal().clamp(min=0)
-        cancelled = EPSILON * (variance + self._from_shift(node) ** 2)
-        return self._resolution[node] ** 2 / 12 * (variance + self.mean(node) ** 2) + cancelled
+        if without is not None and without not in range(self._folds):
+            raise BadOption("there is no such fold", got=without, wanted=f"one of {self._folds} folds")
+        self._flush()
+        parts = [part for fold, part in enumerate(self._parts) if fold != without]
+        if not sum(part.frames for part in parts):
+            raise BadInput("there is nothing to read yet", got="0 frames", wanted="at least one update with frames")
+        return Covariances(parts, self._shift, dict(self._resolution), self._dtype, self._squared_norms)
 
     def save(self, path: Path | str) -> None:
         """Write everything to one safetensors file (JSON in its header), in one step. `load` gives the same sums."""
         self._flush()
-        tensors = {"counts": torch.tensor([self._frames, self._utterances], dtype=torch.int64)}
         header = {
             "format": FORMAT,
-            "widths": [(node, self.width(node)) for node in self.nodes],
+            "widths": list(self._layout.widths.items()) if self._layout else [],
             "pairs": self._asked,
+            "folds": self._folds,
+            "squared_norms": self._squared_norms,
+            "precision": [self._precision, "float32" if self._dtype == torch.float32 else "float64", self._why],
             "resolution": self._resolution,
         }
-        if self._at:
-            tensors["sum"] = self._sum
-            tensors |= {f"product.{index}": strip.total for index, strip in enumerate(self._strips)}
-        if self._frames:
+        tensors = {"format": torch.tensor(FORMAT)}
+        if self._layout:
             tensors["shift"] = self._shift
+            for fold, part in enumerate(self._parts):
+                tensors[f"{fold}.counts"] = torch.tensor([part.frames, part.utterances], dtype=torch.int64)
+                tensors[f"{fold}.total"] = part.total
+                tensors |= {f"{fold}.product.{index}": product for index, product in enumerate(part.products)}
         with atomic_path(Path(path)) as temporary:
             safetensors.torch.save_file(tensors, str(temporary), metadata={"otoscope.moments": json.dumps(header)})
 
@@ -224,169 +242,93 @@ class Moments:
         if header.get("format") != FORMAT:
             raise BadInput(problem, got=f"format {header.get('format', 'unknown')}", wanted=wanted)
         pairs = header["pairs"] if header["pairs"] == "all" else [(a, b) for a, b in header["pairs"]]
-        moments = cls(dict(header["widths"]) or None, pairs)
-        moments._resolution = header["resolution"]
-        moments._frames, moments._utterances = map(int, tensors["counts"])
-        if moments._at:
-            moments._sum = tensors["sum"]
-            moments._strips = [s._replace(total=tensors[f"product.{i}"]) for i, s in enumerate(moments._strips)]
-        if moments._frames:
-            moments._shift = tensors["shift"]
+        precision, dtype, why = header["precision"]
+        moments = cls(
+            dict(header["widths"]) or None,
+            pairs,
+            folds=header["folds"],
+            precision=precision,
+            squared_norms=header["squared_norms"],
+        )
+        moments._set_dtype(torch.float32 if dtype == "float32" else torch.float64, why)
+        if moments._layout:
+            moments._resolution, moments._shift = header["resolution"], tensors["shift"]
+            for fold, part in enumerate(moments._parts):
+                part.frames, part.utterances = map(int, tensors[f"{fold}.counts"])
+                part.total = tensors[f"{fold}.total"]
+                part.products = [tensors[f"{fold}.product.{index}"] for index in range(len(part.products))]
         return moments
 
-    def _lay_out(self, widths: dict[str, int]) -> None:
-        """Give every node its columns and every left node its products; neighbours on the right share one product."""
-        names, end, at = tuple(widths), 0, {}
-        for node, width in widths.items():
-            if width < 1:
-                raise BadInput(f"node {node!r} has no units", got=f"width {width}", wanted="a width of at least 1")
-            at[node] = slice(end, end + width)
-            end += width
-        if not names:
-            raise BadInput("there are no nodes", got="an empty mapping", wanted="at least one node: (frame, unit)")
-        rights: dict[str, set[str]] = {node: {node} for node in names}
-        for pair in _resolve(self._asked, names):
-            low, high = sorted(pair, key=names.index)
-            rights[low].add(high)
-        self._at = at
-        self._resolution = dict.fromkeys(names, 0.0)
-        self._sum: Tensor = torch.zeros(end, dtype=torch.float64)
-        self._strips: list[_Strip] = []
-        self._where: dict[PairName, int] = {}
-        for low, members in rights.items():
-            for run in _runs([node in members for node in names]):
-                right = slice(at[names[run.start]].start, at[names[run.stop - 1]].stop)
-                self._where |= {(low, high): len(self._strips) for high in names[run]}
-                total = torch.zeros(widths[low], right.stop - right.start, dtype=torch.float64)
-                self._strips.append(_Strip(at[low], right, total))
+    def _lay_out(self, widths: Mapping[str, int]) -> Layout:
+        layout = Layout(widths, self._asked, self._squared_norms)
+        self._layout = layout
+        self._parts = [Sums(layout) for _ in range(max(self._folds, 1))]
+        self._shift = torch.zeros(layout.width, dtype=torch.float64)
+        self._resolution = dict.fromkeys(layout.widths, 0.0)
+        return layout
 
-    def _block_with_room(self) -> Tensor:
+    def _owners_of(self, counts: Sequence[int], folds: Sequence[int] | None) -> list[int]:
+        """The part to which each utterance of a batch belongs."""
+        parts = max(self._folds, 1)
+        if folds is None:
+            return [(self.utterances + index) % parts for index in range(len(counts))]
+        if len(folds) != len(counts) or not all(fold in range(parts) for fold in folds):
+            wanted = f"{len(counts)} numbers from 0 to {parts - 1}, one for each utterance"
+            raise BadInput("the folds do not fit the utterances", got=listed(folds), wanted=wanted)
+        return list(folds)
+
+    def _set_shift(self, arrays: Mapping[str, Tensor]) -> None:
+        """The mean of the first batch; for float32 units a float32 number, so that it can be taken away in float32."""
+        assert self._layout is not None
+        for node, array in arrays.items():
+            mean = array.to(torch.float64).mean(0)
+            near = mean.float().double() if array.dtype != torch.float64 else mean
+            self._shift[self._layout.units(node)] = near
+            if self._squared_norms:
+                norms = torch.linalg.vecdot(array.double() - near, array.double() - near)
+                self._shift[self._layout.columns[node].stop - 1] = norms.mean()
+
+    def _set_dtype(self, dtype: torch.dtype, why: str) -> None:
+        self.__dict__.pop("_block", None)
+        self._dtype, self._why = dtype, why
+
+    def _take(self, arrays: Mapping[str, Tensor], frames: slice, owner: int) -> int:
+        """Let frames of one utterance wait for their block to fill; gives how many found room."""
+        assert self._layout is not None
         if "_block" not in self.__dict__:
             least, most = BLOCK_FRAMES
-            frames = min(max(BLOCK_NUMBERS // len(self._sum), least), most)
-            self._block = torch.empty(frames, len(self._sum), dtype=torch.float64)
+            size = BLOCK_BYTES // (self._layout.width * self._dtype.itemsize)
+            self._block = torch.empty(min(max(size, least), most), self._layout.width, dtype=self._dtype)
+        taken = min(frames.stop - frames.start, len(self._block) - self._waiting)
+        for node, array in arrays.items():
+            rows = self._block[self._waiting : self._waiting + taken, self._layout.units(node)]
+            rows.copy_(array[frames.start : frames.start + taken])
+        self._owners.append((self._waiting, owner))
+        self._waiting += taken
         if self._waiting == len(self._block):
-            self._flush()
-        return self._block
+            self._flush(full=True)
+        return taken
 
-    def _flush(self) -> None:
+    def _flush(self, full: bool = False) -> None:
         """Bring the waiting frames into the sums."""
-        if self._waiting:
-            # Once for all nodes: many small operations cost more than they compute.
-            waiting = self._block[: self._waiting].sub_(self._shift)
-            for left, right, total in self._strips:
-                total.addmm_(waiting[:, left].T, waiting[:, right])
-            self._sum += waiting.sum(0)
-            self._waiting = 0
-
-    def _from_shift(self, node: str) -> Tensor:
-        """The node's mean, measured from its shift."""
-        columns = self._columns(node)
-        if self._frames == 0:
-            raise BadInput("there is nothing to read yet", got="0 frames", wanted="at least one update with frames")
-        self._flush()
-        return self._sum[columns] / self._frames
-
-    def _product(self, a: str, b: str) -> Tensor:
-        """The sum of products of a pair, a view. The waiting frames are not in it."""
-        if (a, b) in self._where:
-            _, right, total = self._strips[self._where[a, b]]
-            columns = self._at[b]
-            return total[:, columns.start - right.start : columns.stop - right.start]
-        if (b, a) in self._where:
-            return self._product(b, a).T
-        raise BadInput(f"the pair ({a!r}, {b!r}) was not asked for", remedy="name it in `pairs` before the pass")
-
-    def _columns(self, node: str) -> slice:
-        if node not in self._at:
-            raise BadInput(f"there is no node {node!r}", wanted=f"one of {_names(self._at)}")
-        return self._at[node]
-
-    def _check_nodes(self, widths: Mapping[str, int], whose: str) -> None:
-        missing, new = [n for n in self._at if n not in widths], [n for n in widths if n not in self._at]
-        if missing or new:
-            got = f"missing: {_names(missing)}; new: {_names(new)}"
-            raise BadInput(f"{whose} other nodes than before", got=got, wanted=_names(self._at))
-        for node, width in widths.items():
-            if width != self.width(node):
-                wanted = f"{self.width(node)} units, as before"
-                raise BadInput(f"{whose} node {node!r} in another width", got=f"{width} units", wanted=wanted)
-
-
-def _asked(pairs: Literal["all"] | Iterable[PairName]) -> Literal["all"] | tuple[PairName, ...]:
-    if isinstance(pairs, str):
-        choose("choice of pairs", pairs, ["all"])
-        return "all"
-    kept: dict[frozenset[str], PairName] = {}
-    for pair in pairs:
-        if isinstance(pair, str) or len(pair) != 2:
-            raise BadInput("a pair is two node names", got=repr(pair), wanted="('layer1', 'layer2')")
-        if pair[0] != pair[1]:
-            kept.setdefault(frozenset(pair), pair)
-    return tuple(kept.values())
-
-
-def _resolve(asked: Literal["all"] | tuple[PairName, ...], nodes: tuple[str, ...]) -> tuple[PairName, ...]:
-    if asked == "all":
-        return tuple(combinations(nodes, 2))
-    unknown = sorted({node for pair in asked for node in pair} - set(nodes))
-    if unknown:
-        raise BadInput("a pair names a node that is not there", got=_names(unknown), wanted=f"among {_names(nodes)}")
-    return asked
-
-
-def _runs(wanted: list[bool]) -> list[slice]:
-    """The stretches of True: [True, True, False, True] gives slices 0:2 and 3:4."""
-    edges = np.flatnonzero(np.diff([False, *wanted, False]))
-    return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def _names(things: Iterable[object], most: int = 8) -> str:
-    names = list(map(repr, things))
-    return ", ".join(names[:most] or ["none"]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _matrix(node: str, values: Array) -> Tensor:
-    """A finite real `(frame, unit)` tensor on the CPU."""
-    if not isinstance(values, Tensor):
-        array = np.asarray(values)
-        if array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
-            # torch wants memory that it may write to, forward strides and the machine's byte order.
-            plain = array.flags.writeable and min(array.strides, default=0) >= 0 and array.dtype.isnative
-            values = torch.from_numpy(array if plain else array.astype(array.dtype.newbyteorder("=")))
-    if not isinstance(values, Tensor) or values.is_complex():
-        got = f"{type(values).__name__} of {getattr(values, 'dtype', 'no dtype')}"
-        raise BadInput(f"node {node!r} is not an array of real numbers", got=got, wanted="floats or integers")
-    if values.ndim != 2:
-        remedy = "put the valid frames of all utterances below each other: padding is not data"
-        got = f"shape {tuple(values.shape)}"
-        raise BadInput(f"node {node!r} is no (frame, unit) matrix", got=got, wanted="two dimensions", remedy=remedy)
-    tensor = values.detach().cpu()
-    if tensor.numel() and tensor.dtype.is_floating_point:
-        low, high = map(float, torch.aminmax(tensor))
-        if not -LARGEST <= low <= high <= LARGEST:
-            raise _unusable(node, tensor)
-    return tensor
-
-
-def _unusable(node: str, tensor: Tensor) -> BadInput:
-    nan, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
-    if not nan and not infinite:
-        wanted, remedy = f"values within ±{LARGEST:g}", "scale the node down: no measure depends on its scale"
-        got = f"values up to {float(tensor.abs().max()):g}"
-        return BadInput(f"node {node!r} holds values too large to square", got=got, wanted=wanted, remedy=remedy)
-    first = int((~tensor.isfinite()).any(1).nonzero()[0])
-    return BadInput(
-        f"node {node!r} holds values that are not numbers",
-        got=f"{nan} NaN and {infinite} infinite of {tensor.numel()} values, from frame {first} of {len(tensor)} on",
-        wanted="finite values in every frame",
-        remedy="leave padding out; look for overflow where the network runs in half precision",
-    )
-
-
-def _check_frames(arrays: Mapping[str, Tensor]) -> None:
-    counts = {node: len(array) for node, array in arrays.items()}
-    if len(set(counts.values())) > 1:
-        got = ", ".join(f"{node!r} {count}" for node, count in counts.items())
-        remedy = "bring layers of other frame rates to one rate first"
-        raise BadInput("nodes differ in their number of frames", got=got, wanted="one number", remedy=remedy)
+        if not self._waiting or self._layout is None:
+            return
+        rows = self._block[: self._waiting].sub_(self._shift.to(self._dtype))
+        if self._squared_norms:
+            for node, columns in self._layout.columns.items():
+                units, norm = rows[:, self._layout.units(node)], rows[:, columns.stop - 1]
+                norm.copy_(torch.linalg.vecdot(units, units)).sub_(self._shift[columns.stop - 1].to(self._dtype))
+        choosing = full and self._precision == "auto" and self._why == "a block of frames was never full"
+        choice = choose_precision(rows, self._layout, self._resolution) if choosing else None
+        if len(self._parts) == 1:
+            self._parts[0].add(rows)
+        else:
+            ends = [start for start, _ in self._owners[1:]] + [self._waiting]
+            for fold, part in enumerate(self._parts):
+                spans = [rows[s:e] for (s, owner), e in zip(self._owners, ends, strict=True) if owner == fold]
+                if spans:
+                    part.add(torch.cat(spans))
+        self._waiting = 0
+        self._owners.clear()
+        if choice is not None:
+            self._set_dtype(*choice)
