@@ -6,6 +6,13 @@ from pathlib import Path
 
 import synthetic_results as made_up
 
+from otoscope.show.figures_depth import (
+    adjacent_layers,
+    network_matrix,
+    nodes_by_depth,
+    probes_by_depth,
+    similarity_and_errors,
+)
 from otoscope.show.figures_layers import dendrogram, layer_matrix, silhouettes_by_layer
 from otoscope.show.figures_profiles import action_potentials, gradnap_heatmaps
 from otoscope.show.figures_training import convergence, similarity_through_training, training_curves
@@ -161,4 +168,23 @@ def deep_report(directory: Path) -> Path:
         training_curves(made_up.history(61)),
     ):
         report.add_figure(figure, "Something long.", "Something long.")
+    return report.save(directory)
+
+
+def dynamics_report(directory: Path) -> Path:
+    """Similarity with intervals, baselines, labels, probes, and several networks."""
+    data = made_up.through_training()
+    report = Report("How sure, compared with what", "Intervals and baselines.")
+    report.add_section("Similarity")
+    for figure in (
+        similarity_through_training(data, "first"),
+        convergence(data, tolerance=0.03, last_epoch=12),
+        layer_matrix(data),
+        nodes_by_depth(data),
+        probes_by_depth(data),
+        adjacent_layers(made_up.adjacent()),
+        similarity_and_errors(made_up.errors()),
+        network_matrix(made_up.networks_matrix(("conv", "transformer"), (0, 18), 3)),
+    ):
+        report.add_figure(figure, "Something sure.", "Something sure.")
     return report.save(directory)

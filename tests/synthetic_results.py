@@ -198,3 +198,129 @@ def phone_tree() -> tuple[np.ndarray, list[str], dict[str, str], float]:
     linkage = scipy.cluster.hierarchy.linkage(distances, method="complete")
     classes = {f"phone:{phone}": kind for phone, kind in CLASSES.items()}
     return linkage, labels, classes, float(np.percentile(distances, 75))
+
+
+def _bounds(values: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Lower and upper ends along a new last axis, none above 1."""
+    return np.stack([values - half, np.minimum(values + half, 1)], axis=-1)
+
+
+def through_training(layers: list[str] = LAYERS, epochs: int = EPOCHS) -> xr.Dataset:
+    """All that is known of similarity through training: intervals, baselines, labels, probes, convergence."""
+    rng = np.random.default_rng(7)
+    data = similarity(layers, epochs)
+    depth, epoch = np.linspace(0, 1, len(layers)), data["epoch"].values
+    data["to_first"] = (
+        data["to_last"].dims,
+        np.clip(0.25 + 0.75 * np.exp(-epoch * 0.5)[None] * np.ones((2, len(layers), 1)) - 0.1 * depth[:, None], 0, 1),
+    )
+    data["to_first"][:, :, 0] = 1
+    for name in ("to_last", "to_next", "to_first"):
+        values = data[name].values
+        data[f"{name}_interval"] = ((*data[name].dims, "bound"), _bounds(values, 0.004 + 0.05 * (1 - values)))
+    nodes = ["mel", "phone", "speaker"]
+    learned = (1 - np.exp(-epoch / 3))[:, None]
+    mel = 0.85 - 0.6 * depth[None] * learned
+    phone = 0.12 + 0.5 * learned * np.sin(np.pi * np.minimum(1, 0.2 + 0.7 * depth))[None]
+    speaker = 0.3 - 0.22 * depth[None] * learned
+    to_node = np.stack([mel, phone, speaker], axis=-1).transpose(1, 0, 2)
+    to_node = np.stack([to_node, 0.85 * to_node]) + rng.normal(0, 0.008, (2, *to_node.shape))
+    data["to_node"] = (("measure", "layer", "epoch", "node"), to_node)
+    data["to_node_interval"] = ((*data["to_node"].dims, "bound"), _bounds(to_node, np.full(to_node.shape, 0.03)))
+    probe = np.stack([np.full(len(layers), np.nan), 0.4 + 0.4 * np.sin(1.9 * depth), 0.6 - 0.45 * depth], axis=1)
+    data["probe"] = (("layer", "node"), probe)
+    data["probe_chance"] = ("node", [np.nan, 0.11, 0.09])
+    matrix = data["matrix"].values
+    data["matrix_interval"] = ((*data["matrix"].dims, "bound"), _bounds(matrix, 0.03 * (1 - matrix)))
+    data["matrix_baseline"] = (
+        (*data["matrix"].dims, "repairing"),
+        0.12 + 0.02 * rng.random((*matrix.shape, 5)),
+    )
+    apart = np.abs(depth[:, None] - depth[None])
+    data["matrix_random"] = (data["matrix"].dims, np.stack([np.exp(-3.6 * apart), np.exp(-2.4 * apart)]))
+    settled = convergence_epochs(layers)
+    data["converged"] = settled
+    half = np.where(np.isfinite(settled.values), 0.4 + 0.1 * np.arange(len(layers)), np.nan)
+    data["converged_interval"] = (
+        ("measure", "layer", "bound"),
+        np.stack([settled.values - half, settled.values + half], axis=-1),
+    )
+    data["bottom_up"] = ("measure", [0.84, -0.12])
+    data["bottom_up_interval"] = (("measure", "bound"), [[0.71, 0.93], [-0.4, 0.2]])
+    return data.assign_coords(bound=["low", "high"], node=nodes).assign_attrs(
+        level=0.95, train_frames=20100, test_frames=5310, test_speakers=2
+    )
+
+
+def adjacent(networks: dict[str, int] | None = None) -> xr.Dataset:
+    """Similarity of neighbours in converged networks of different depth."""
+    rng = np.random.default_rng(8)
+    networks = networks or {"conv": 11, "conv-LSTM": 7, "LSTM": 4, "transformer": 12}
+    steps = np.arange(1, max(networks.values()) + 1)
+    values = np.full((2, len(networks), len(steps)), np.nan)
+    for place, depth in enumerate(networks.values()):
+        for measure in range(2):
+            rise = 0.55 + 0.06 * place + 0.3 * (1 - np.exp(-steps[:depth] / 3))
+            values[measure, place, :depth] = np.clip(rise - 0.1 * measure + rng.normal(0, 0.02, depth), 0, 1)
+    return xr.Dataset(
+        {
+            "adjacent": (("measure", "network", "step"), values),
+            "adjacent_interval": (
+                ("measure", "network", "step", "bound"),
+                _bounds(values, 0.03 * np.ones(values.shape)),
+            ),
+        },
+        coords={"measure": ["svcca", "cka"], "network": list(networks), "step": steps, "bound": ["low", "high"]},
+        attrs={"utterances": 120, "frames": 25310, "level": 0.95},
+    )
+
+
+NETWORKS = [
+    "conv 5",
+    "conv 11",
+    "conv-LSTM 7",
+    "LSTM 4",
+    "LSTM 8",
+    "transformer 6",
+    "transformer 12",
+    "wav2letter",
+    "g2p",
+]
+
+
+def errors(networks: list[str] = NETWORKS) -> xr.Dataset:
+    rng = np.random.default_rng(9)
+    count = len(networks)
+    close = np.linspace(0.55, 0.93, count) + rng.normal(0, 0.02, count)
+    close = np.stack([close, close - 0.12 + rng.normal(0, 0.03, count)])
+    wer = np.stack([34 - 28 * close[0] + rng.normal(0, 1.2, count), 80 - 50 * close[1] + rng.normal(0, 5, count)])
+    # Three of them are one another's neighbours.
+    close[0, 4:7] = close[0, 4] + np.array([0, 0.004, 0.009])
+    wer[0, 4:7] = wer[0, 4] + np.array([0, 0.15, -0.2])
+    table = xr.Dataset(
+        {
+            "similarity": (("condition", "network"), close),
+            "wer": (("condition", "network"), wer),
+            "rank_correlation": ("condition", [-0.87, -0.55]),
+            "rank_correlation_interval": (("condition", "bound"), [[-0.98, -0.42], [-0.91, 0.13]]),
+        },
+        coords={"condition": ["clean", "noise 10 dB"], "network": networks, "bound": ["low", "high"]},
+        attrs={"level": 0.95},
+    )
+    table["similarity"].attrs["long_name"] = "SVCCA of adjacent layers, mean"
+    return table
+
+
+def networks_matrix(
+    networks: tuple[str, ...] = ("a", "b", "wav2letter"), epochs: tuple[int, ...] = (0, 18), layers: int = 3
+):
+    labels = [f"{n} / epoch {e} / conv{layer + 1}" for n in networks for e in epochs for layer in range(layers)]
+    key = np.array([(n, e / 20, layer) for n in range(len(networks)) for e in epochs for layer in range(layers)], float)
+    apart = np.abs(key[:, None] - key[None])
+    values = np.exp(-0.5 * (apart[..., 0] > 0) - 0.9 * apart[..., 1] - 0.35 * apart[..., 2])
+    dims = ("measure", "representation", "other_representation")
+    return xr.Dataset(
+        {"matrix": (dims, np.stack([values, values**1.5]))},
+        coords={"measure": ["svcca", "cka"], "representation": labels, "other_representation": labels},
+        attrs={"utterances": 120, "frames": 25310},
+    )

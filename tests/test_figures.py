@@ -95,9 +95,10 @@ def test_loss_axis_is_logarithmic_only_when_it_must_be(last, scale):
     assert training_curves(history)[0].layout.yaxis.type == scale
 
 
-@pytest.mark.parametrize("to", ["last", "next"])
+@pytest.mark.parametrize("to", ["last", "next", "first"])
 def test_similarity_has_a_line_per_layer_and_a_panel_per_measure(to):
     data = made_up.similarity()
+    data["to_first"] = data["to_last"].isel(epoch=slice(None, None, -1)).assign_coords(epoch=data["epoch"])
     panels = similarity_through_training(data, to)
     assert [panel.layout.title.text for panel in panels] == [
         f"SVCCA with the {to} checkpoint",
@@ -115,11 +116,79 @@ def test_similarity_has_a_line_per_layer_and_a_panel_per_measure(to):
     assert high >= 1
 
 
+@pytest.mark.parametrize("to", ["last", "next", "first"])
+def test_intervals_are_bands_below_the_lines(to):
+    data = made_up.through_training()
+    for panel, measure in zip(similarity_through_training(data, to), ("svcca", "cka"), strict=True):
+        areas, curves = panel.data[:12], panel.data[12:]
+        # Every layer stands in the legend once, and takes its band along when it is hidden.
+        assert [trace.name for trace in curves] == [trace.legendgroup for trace in curves] == made_up.LAYERS
+        assert [trace.legendgroup for trace in areas] == made_up.LAYERS
+        assert all(curve.showlegend for curve in curves)
+        for area, curve in zip(areas, curves, strict=True):
+            assert not area.showlegend
+            assert area.fill == "toself"
+            assert area.fillcolor == curve.line.color
+            assert area.opacity < 0.15
+            here = data[f"to_{to}_interval"].sel(measure=measure, layer=curve.name)
+            low, high = (here.sel(bound=bound).values for bound in ("low", "high"))
+            known = np.isfinite(low)
+            count = known.sum()
+            np.testing.assert_array_equal(area.x[:count], data["epoch"].values[known])
+            np.testing.assert_array_equal(area.y[:count], low[known])
+            np.testing.assert_array_equal(area.y[count : 2 * count], high[known][::-1])
+            assert curve.customdata[1] == f" ({low[1]:.3f} to {high[1]:.3f})"
+            assert "%{customdata}" in curve.hovertemplate
+            assert min(area.y[: 2 * count]) >= panel.layout.yaxis.range[0]
+        assert "bands: 95\u00a0% interval (jackknife over utterances)" in (
+            panel.layout.title.subtitle.text.replace("<br>", " ")
+        )
+    other = similarity_through_training(data.drop_vars(f"to_{to}_interval"), to)[0]
+    assert len(other.data) == 12
+    assert "interval" not in other.layout.title.subtitle.text
+
+
+def test_an_interval_of_unknown_level_claims_none():
+    data = made_up.through_training()
+    del data.attrs["level"]
+    assert "bands: interval (" in similarity_through_training(data)[0].layout.title.subtitle.text
+
+
 def test_the_order_of_dimensions_does_not_matter():
-    data = made_up.similarity()
-    turned = data.transpose("epoch", "other_layer", "layer", "measure")
-    for draw in (similarity_through_training, layer_matrix):
-        assert [p.to_json() for p in draw(turned)] == [p.to_json() for p in draw(data)]
+    for data in (made_up.similarity(), made_up.through_training()):
+        turned = data.transpose(
+            "bound", "repairing", "epoch", "other_layer", "layer", "measure", ..., missing_dims="ignore"
+        )
+        for draw in (similarity_through_training, layer_matrix):
+            assert [p.to_json() for p in draw(turned)] == [p.to_json() for p in draw(data)]
+
+
+def test_convergence_has_bars_and_the_bottom_up_index():
+    data = made_up.through_training()
+    data["converged_interval"][0, 0] = [-0.7, 12.9]
+    figure = convergence(data.transpose("bound", "layer", ...), tolerance=0.03, last_epoch=12)
+    bare = convergence(data["converged"].assign_attrs(data.attrs), tolerance=0.03, last_epoch=12)
+    for trace, plain, measure in zip(figure.data, bare.data, ("svcca", "cka"), strict=True):
+        np.testing.assert_array_equal(trace.x, plain.x)
+        assert plain.error_x.array is None
+        settled = data["converged"].sel(measure=measure)
+        there = np.isfinite(settled.values)
+        low, high = (data["converged_interval"].sel(measure=measure, bound=bound) for bound in ("low", "high"))
+        # A bar ends where the run does; a layer that never settled has none.
+        np.testing.assert_allclose((trace.x + trace.error_x.array)[there], np.minimum(high, 12)[there])
+        np.testing.assert_allclose((trace.x - trace.error_x.arrayminus)[there], np.maximum(low, 0)[there])
+        assert np.isnan(trace.error_x.array[~there]).all()
+        assert trace.error_x.color == trace.marker.color
+    assert figure.data[0].text[3] == "conv4, SVCCA: epoch 4 (3.3 to 4.7)"
+    words = figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert words == (
+        "N = 25,310 frames of 120 utterances; bars: 95\u00a0% interval (jackknife over utterances); "
+        "bottom-up index (95\u00a0% interval): SVCCA 0.84 (0.71 to 0.93), linear CKA −0.12 (−0.40 to 0.20)"
+    )
+    data["bottom_up"][1] = np.nan
+    without_interval = convergence(data.drop_vars("bottom_up_interval"), tolerance=0.03, last_epoch=12)
+    words = without_interval.layout.title.subtitle.text.replace("<br>", " ")
+    assert words.endswith("bottom-up index: SVCCA 0.84, linear CKA not defined")
 
 
 def test_convergence_puts_never_beyond_the_last_epoch():
@@ -155,6 +224,48 @@ def test_layer_matrix_is_not_turned_over():
     assert heatmap.z[2][9] == pytest.approx(0.123)
     assert (panel.layout.coloraxis.cmin, panel.layout.coloraxis.cmax) == (0, 1)
     assert panel.layout.coloraxis.colorbar.title.text == "similarity (0 to 1)"
+
+
+def test_layer_matrix_marks_what_no_baseline_bears_out():
+    data = made_up.through_training()
+    data["matrix"][:] = 0.5
+    data["matrix_baseline"][:] = 0.2
+    data["matrix_random"][:] = 0.3
+    data["matrix_baseline"][0, 1, 7, 3] = 0.5
+    data["matrix_random"][0, 9, 4] = 0.9
+    data["matrix"][0, 9, 4] = 0.8
+    data["matrix_random"][0, 6, 6] = 0.9
+    data["matrix_random"][0, 2, 3] = np.nan
+    first, second = layer_matrix(data)
+    heatmap, dots = first.data
+    # Equal is not above; the diagonal cannot pass; one re-pairing of five is enough.
+    assert set(zip(dots.y, dots.x, strict=True)) == {("conv2", "conv8"), ("conv10", "conv5")}
+    # Seen on pale and on dark cells, on light and on dark pages.
+    assert dict(zip(dots.y, dots.marker.color, strict=True)) == {"conv2": "rgb(38,45,52)", "conv10": "rgb(255,255,255)"}
+    assert len(second.data[1].x) == 0
+    assert first.layout.xaxis.range == (-0.5, 11.5)
+    assert heatmap.text[1][7].endswith("<br>re-paired utterances (highest of 5) 0.500<br>random networks 0.300")
+    low, high = data["matrix_interval"][0, 1, 7].values
+    assert heatmap.text[1][7].startswith(f"<br>95\u00a0% interval {low:.3f} to {high:.3f}")
+    assert "dot: not above re-paired utterances (highest of 5) or random networks" in (
+        first.layout.title.subtitle.text.replace("<br>", " ")
+    )
+    for dropped, expected in (
+        (["matrix_random", "matrix_interval"], {("conv2", "conv8")}),
+        (["matrix_baseline"], {("conv10", "conv5")}),
+    ):
+        dots = layer_matrix(data.drop_vars(dropped))[0].data[1]
+        assert set(zip(dots.y, dots.x, strict=True)) == expected
+
+
+def test_layer_matrix_without_baselines_has_no_marks():
+    data = made_up.similarity()
+    (heatmap,) = layer_matrix(data)[0].data
+    assert heatmap.text is None
+    assert layer_matrix(data)[0].layout.title.subtitle.text == "N = 25,310 frames of 120 utterances"
+    only_interval = made_up.through_training().drop_vars(["matrix_baseline", "matrix_random"])
+    (heatmap,) = layer_matrix(only_interval)[0].data
+    assert heatmap.text[0][1].startswith("<br>95\u00a0% interval 0.")
 
 
 def test_silhouettes_are_honest_about_what_is_missing():
@@ -347,6 +458,19 @@ BAD = {
     "no epochs": (lambda: similarity_through_training(made_up.similarity().isel(epoch=[])), "nothing along epoch"),
     "no measure": (lambda: layer_matrix(made_up.similarity().isel(measure=0)), "nothing along measure"),
     "which checkpoint": (lambda: similarity_through_training(made_up.similarity(), "lst"), "'last'"),
+    "no first": (lambda: similarity_through_training(made_up.similarity(), "first"), "lacks to_first"),
+    "interval": (
+        lambda: convergence(
+            made_up.through_training().assign_coords(bound=["from", "to"]), tolerance=0.03, last_epoch=12
+        ),
+        "bounds from, to",
+    ),
+    "baseline": (
+        lambda: layer_matrix(
+            made_up.through_training().assign(matrix_baseline=made_up.through_training()["matrix_random"])
+        ),
+        "nothing along repairing",
+    ),
     "unknown group": (lambda: gradnap_heatmaps(*made_up.input_profile(), ["phone:XX"]), "phone:XX"),
     "no group": (lambda: gradnap_heatmaps(*made_up.input_profile(), []), "no groups"),
     "no frequency": (

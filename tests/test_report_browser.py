@@ -10,7 +10,7 @@ from typing import NamedTuple
 import playwright.sync_api
 import pytest
 import synthetic_results as made_up
-from synthetic_report import deep_report, full_report
+from synthetic_report import deep_report, dynamics_report, full_report
 
 from otoscope.show import style
 
@@ -141,6 +141,33 @@ def test_a_deep_network_with_long_names_fits(browser, device, tmp_path):
     left, right, top, bottom = tab.query_selector("#plot-2-1 .heatmaplayer image").evaluate(BOX)
     assert right - left == pytest.approx(bottom - top, abs=3)
     assert right - left > 0.5 * tab.evaluate("document.getElementById('plot-2-1').clientWidth")
+    assert complaints == []
+    tab.context.close()
+
+
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+def test_intervals_baselines_and_names_of_networks_fit(browser, device, tmp_path):
+    tab, complaints, _ = opened(browser, dynamics_report(tmp_path), DEVICES[device])
+    check_texts(tab)
+    assert tab.evaluate(OVERFLOWING) == []
+    for plot in ("plot-3-1", "plot-8-1"):
+        left, right, top, bottom = tab.query_selector(f"#{plot} .heatmaplayer image").evaluate(BOX)
+        assert right - left == pytest.approx(bottom - top, abs=3)
+        assert right - left > 0.5 * tab.evaluate(f"document.getElementById('{plot}').clientWidth")
+    # Whoever hides a layer hides its band.
+    shown = "() => document.getElementById('plot-1-1').data.filter(t => t.visible !== false).map(t => t.legendgroup)"
+    tab.query_selector("#figure-1 .key[data-key=conv3]").click()
+    assert sorted(tab.evaluate(shown)) == sorted(2 * [name for name in made_up.LAYERS if name != "conv3"])
+    if device == "desktop":
+        cells = tab.query_selector("#plot-3-1 .heatmaplayer")
+        cells.scroll_into_view_if_needed()
+        left, right, top, bottom = cells.evaluate(BOX)
+        # The upper left corner: last layer with the first one, which is marked; the mark must not hide the words.
+        tab.mouse.move(left + (right - left) / 24, top + (bottom - top) / 24)
+        until(tab, "document.querySelector('#plot-3-1 .hoverlayer')?.textContent.includes('re-paired utterances')")
+        said = tab.evaluate("document.querySelector('#plot-3-1 .hoverlayer').textContent")
+        assert said.startswith("logits with conv1")
+        assert "95\u00a0% interval" in said
     assert complaints == []
     tab.context.close()
 

@@ -12,7 +12,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from otoscope.base import BadInput
-from otoscope.show.reading import amount, attribute, demand, group_name, layer_names, measure_name, plot_text
+from otoscope.show.intervals import fixed_input, interval_of, level_words, noted_figure, span_words
+from otoscope.show.reading import amount, demand, group_name, layer_names, measure_name, plot_text
 from otoscope.show.style import (
     AXIS,
     CATEGORIES,
@@ -27,36 +28,46 @@ from otoscope.show.style import (
 
 # A little more than the widest of usual fonts needs for a letter of a tick label.
 LETTER_PX = 8.0
+MATRIX = ("measure", "layer", "other_layer")
+DOT_ON_PALE, DOT_ON_DARK = "rgb(38,45,52)", "rgb(255,255,255)"
 
 
 def layer_matrix(similarity: xr.Dataset) -> Panels:
     """Similarity of every layer with every other in one checkpoint: a square heatmap per measure, one colour scale.
 
+    Where the data hold baselines, a dot marks every cell that is not above the highest of them. The diagonal is never
+    marked: a layer is similar to itself in every network, so that no baseline can be passed there.
+
     Args:
         similarity: dimensions `measure`, `layer`, `other_layer` (the same layers, first layer first); variable
-            `matrix`, 0 to 1, NaN where there is none. Attributes `utterances` and `frames`.
+            `matrix`, 0 to 1, NaN where there is none. Attributes `utterances` and `frames`. Optional variables
+            `matrix_interval` (one more dimension `bound`: "low", "high"; attribute `level`), `matrix_baseline` (one
+            more dimension `repairing`: what re-paired utterances score) and `matrix_random` (what randomly initialised
+            networks score).
 
     Raises:
-        BadInput: a variable, a dimension or a count is missing.
+        BadInput: a variable, a dimension or a count is missing, or an interval or baseline does not fit.
     """
     what = "layer matrix"
     demand(similarity, what, ("measure", "layer", "other_layer"), ("matrix",))
-    utterances = amount(attribute(similarity, "utterances", what), "utterance")
-    frames = amount(attribute(similarity, "frames", what), "frame")
     names = layer_names(list(similarity["layer"].values))
     others = layer_names(list(similarity["other_layer"].values))
     rows, columns = ([plot_text(name) for name in each] for each in (names, others))
+    table = similarity.assign(matrix=similarity["matrix"].transpose(*MATRIX))
+    ends = interval_of(table, "matrix", what)
+    baselines = _baselines(table, what)
+    notes = [fixed_input(similarity, what)]
+    if baselines:
+        notes.append("dot: not above " + " or ".join(title for title, _ in baselines.values()))
     axis = {"type": "category", "showgrid": False, "constrain": "domain", "automargin": False}
-    ticks = [0, 0.25, 0.5, 0.75, 1]
-    bar = colour_axis(SEQUENTIAL, 0, 1, "similarity (0 to 1)", ticks, ["0", "0.25", "0.5", "0.75", "1"])
     panels = []
-    for measure in similarity["measure"].values:
+    for measure in table["measure"].values:
         name = plot_text(measure_name(measure))
-        figure = blank_figure(name, f"N = {frames} of {utterances}", height_px=420, aspect=1.0)
-        values = similarity["matrix"].sel(measure=measure).transpose("layer", "other_layer").values
+        figure = noted_figure(name, notes, height_px=420, aspect=1.0)
+        values = table["matrix"].sel(measure=measure)
         figure.add_trace(
             go.Heatmap(
-                z=np.asarray(values, dtype=np.float32),
+                z=np.asarray(values.values, dtype=np.float32),
                 x=columns,
                 y=rows,
                 coloraxis="coloraxis",
@@ -65,13 +76,69 @@ def layer_matrix(similarity: xr.Dataset) -> Panels:
                 hovertemplate=f"%{{y}} with %{{x}}<br>{name} %{{z:.3f}}<extra></extra>",
             )
         )
+        if ends is not None or baselines:
+            texts = np.full(values.shape, "", dtype=object)
+            if ends is not None:
+                low, high = (end.sel(measure=measure).values for end in ends)
+                texts += f"<br>{level_words(table)} " + np.vectorize(span_words, otypes=[object])(low, high)
+            here = {key: baseline.sel(measure=measure).values for key, (_, baseline) in baselines.items()}
+            for (title, _), baseline in zip(baselines.values(), here.values(), strict=True):
+                texts += f"<br>{title} " + np.vectorize("{:.3f}".format, otypes=[object])(baseline)
+            heatmap = figure.data[0]
+            heatmap.text = texts
+            heatmap.hovertemplate = f"%{{y}} with %{{x}}<br>{name} %{{z:.3f}}%{{text}}<extra></extra>"
+            if here:
+                # Points would widen the axes beyond the cells.
+                figure.update_xaxes(range=[-0.5, len(columns) - 0.5])
+                figure.update_yaxes(range=[-0.5, len(rows) - 0.5])
+                figure.add_trace(_dots(values.values, np.fmax.reduce(list(here.values())), rows, columns))
         # Automatic margins and a square that follows them chase each other: here the room is reckoned beforehand.
         left, below = (36 + round(LETTER_PX * max(map(len, each))) for each in (names, others))
-        figure.update_layout(coloraxis=bar, margin={"l": left, "b": below})
+        figure.update_layout(coloraxis=similarity_colours(), margin={"l": left, "b": below})
         figure.update_xaxes(title_text="layer", tickangle=-90, **axis)
         figure.update_yaxes(title_text="layer", constraintoward="top", scaleanchor="x", scaleratio=1, **axis)
         panels.append(figure)
     return tuple(panels)
+
+
+def similarity_colours() -> dict[str, Any]:
+    """The colour axis of a similarity, 0 to 1: the same in every matrix."""
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    return colour_axis(SEQUENTIAL, 0, 1, "similarity (0 to 1)", ticks, ["0", "0.25", "0.5", "0.75", "1"])
+
+
+def _baselines(table: xr.Dataset, what: str) -> dict[str, tuple[str, xr.DataArray]]:
+    """What each cell must exceed, with its name: the highest of the re-pairings, and the random networks."""
+    found = {}
+    if "matrix_baseline" in table.data_vars:
+        demand(table["matrix_baseline"], f"baseline of the {what}", (*MATRIX, "repairing"))
+        baseline = table["matrix_baseline"]
+        times = baseline.sizes["repairing"]
+        title = "re-paired utterances" + (f" (highest of {times})" if times > 1 else "")
+        found["repaired"] = (title, baseline.max("repairing").transpose(*MATRIX))
+    if "matrix_random" in table.data_vars:
+        demand(table["matrix_random"], f"baseline of the {what}", MATRIX)
+        found["random"] = ("random networks", table["matrix_random"].transpose(*MATRIX))
+    return found
+
+
+def _dots(values: NDArray[Any], highest: NDArray[Any], rows: list[str], columns: list[str]) -> go.Scatter:
+    """A dot in every cell that is not above its highest baseline."""
+    own = np.array(rows)[:, None] == np.array(columns)[None]
+    row, column = np.nonzero((values <= highest) & ~own)
+    return go.Scatter(
+        x=[columns[place] for place in column],
+        y=[rows[place] for place in row],
+        mode="markers",
+        marker={
+            "symbol": "circle",
+            "size": max(2.5, min(6, 90 / len(rows))),
+            # Against the cell, not against the page: these two are written so that a dark page does not swap them.
+            "color": [DOT_ON_DARK if values[cell] > 0.5 else DOT_ON_PALE for cell in zip(row, column, strict=True)],
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def silhouettes_by_layer(silhouettes: xr.DataArray) -> go.Figure:
