@@ -14,6 +14,7 @@ import typer
 import otoscope
 from otoscope.base import OtoscopeError
 from otoscope.study.console import Terminal, table
+from otoscope.study.summaries import layer_summary, network_summary, profile_summary, training_summary, training_words
 
 app = typer.Typer(
     name="otoscope",
@@ -245,55 +246,61 @@ def layers(run: RunArgument, epoch: EpochOption = None, json: JsonOption = False
     """List the layers of a network: width, stride, receptive field. These names go into --layers."""
     terminal = Terminal(as_json=json)
     facts = [layer.facts() for layer in otoscope.list_layers(otoscope.load(run, epoch))]
-    rows: list[list[object]] = [
-        [
-            fact["name"],
-            fact["kind"],
-            fact["width"],
-            f"{1000 * fact['stride_s']:g}",
-            "utterance" if fact["field"] is None else f"{fact['field']} ({1000 * fact['field_s']:g} ms)",
-        ]
-        for fact in facts
-    ]
-    terminal.show(facts, table(["layer", "kind", "units", "stride (ms)", "receptive field (frames)"], rows))
+    terminal.show(facts, table(*layer_summary(facts)))
 
 
 @app.command()
 def compare(
-    run: RunArgument,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs' folders or checkpoints.")],
     corpus: CorpusOption,
     layers: LayersOption = None,
-    measures: Annotated[
-        list[str] | None, typer.Option("--measure", help="svcca, cka, cca; the first two if left out.")
+    nodes: Annotated[
+        list[str] | None,
+        typer.Option("--node", help="mel (if left out), phone, word, speaker, a tier or attribute."),
     ] = None,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option("--measure", help="cka, svcca, cka_debiased, pwcca, ...; the first two if left out."),
+    ] = None,
+    interval: Annotated[float | None, typer.Option("--interval", help="Level of jackknife intervals: 0.95.")] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option("--baseline", help="permutation (utterances re-paired), random (weights).")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="ollerenshaw2021 or ollerenshaw2021-code: as that paper did.")
+    ] = None,
+    align: Annotated[str, typer.Option("--align", help="Other frame rates: pool or interpolate.")] = "pool",
+    maps: Annotated[str, typer.Option("--maps", help="Neurons of 2-D maps: units or channels.")] = "units",
+    ctm: CtmOption = None,
     where: WhereOption = None,
     out: OutOption = None,
     strict: StrictOption = False,
     json: JsonOption = False,
 ) -> None:
-    """How alike layers are: each with itself through training, and all with one another at its end."""
+    """How alike layers are: of one run through its training, or of several networks at their end.
+
+    With one run, each layer with itself at the last, next and first epoch and with the input, and all layers with one
+    another at the end; which layers converged when, and which are ill. With several, every layer with every other.
+    """
     terminal = Terminal(as_json=json)
-    network = otoscope.load(run)
-    chosen = _read(corpus, where, None, strict)
+    network = otoscope.load(runs[0])
+    chosen = _read(corpus, where, ctm, strict)
     with terminal.stage("features") as progress:
-        speech = otoscope.listen(chosen, mels=network.mels, strict=strict, progress=progress)
+        speech = otoscope.listen(chosen, mels=getattr(network, "mels", 128), strict=strict, progress=progress)
+    options: dict[str, Any] = {"interval": interval, "baseline": baseline, "preset": preset}
+    options |= {"layers": layers or "*", "measures": measures or ["svcca", "cka"], "align": align, "maps": maps}
     with terminal.stage("similarities") as progress:
-        found = otoscope.compare(
-            run, speech, layers=layers or "*", measures=tuple(measures or ("svcca", "cka")), progress=progress
-        )
-    paths = otoscope.save_table(found, out or run / "report", "similarity")
-    rows: list[list[object]] = []
-    for layer in found["layer"].values:
-        row: list[object] = [str(layer)]
-        for measure in found["measure"].values:
-            at = found.sel(measure=measure, layer=layer)
-            settled = float(at["converged"])
-            row += [f"{float(at['to_last'][0]):.3f}", "-" if settled != settled else f"{settled:.0f}"]
-        rows.append(row)
-    headers = ["layer"]
-    for measure in found["measure"].values:
-        headers += [f"{measure}: first with last", "settled at epoch"]
-    terminal.show(found.to_dict(), table(headers, rows))
+        if len(runs) == 1:
+            options["nodes"] = ["mel"] if nodes is None else nodes
+            found = otoscope.through_training(runs[0], speech, progress=progress, **options)
+        else:
+            found = otoscope.compare(runs, speech, nodes=nodes or (), progress=progress, **options)
+    folder = out or (runs[0] if runs[0].is_dir() else runs[0].parent) / "report"
+    paths = otoscope.save_table(found, folder, "similarity" if len(runs) == 1 else "networks")
+    summary = training_summary(found) if len(runs) == 1 else network_summary(found, options["measures"])
+    terminal.show(found.to_dict(), table(*summary))
+    for line in training_words(found) if len(runs) == 1 else ():
+        terminal.say(line)
     terminal.say(
         f"{found.attrs['frames']} frames of {found.attrs['utterances']} utterances; {paths[0]}, {paths[1].name}"
     )
@@ -330,21 +337,13 @@ def profile(
     folder = out or (run if run.is_dir() else run.parent) / "report"
     paths = otoscope.save_profiles(profiles, folder)
     counts = profiles.instances.max("layer")
-    rows: list[list[object]] = []
-    last = list(profiles.layers)[-1]
-    for group in profiles.groups:
-        if group in profiles.empty:
-            rows.append([group, int(counts.sel(group=group)), "-"])
-            continue
-        units = profiles.top_units(group, 5)[last]["unit"].values
-        rows.append([group, int(counts.sel(group=group)), " ".join(map(str, units))])
     terminal.show(
         {
             "groups": {str(group): int(counts.sel(group=group)) for group in profiles.groups},
             "settings": profiles.settings,
             "files": [str(path) for path in paths],
         },
-        table(["group", "N", f"most responsive units of {last}"], rows),
+        table(*profile_summary(profiles)),
     )
     terminal.say(f"{profiles!r}\n{profiles.settings['gradients']}\n{', '.join(str(path) for path in paths)}")
     _finish(terminal, speech.problems)

@@ -206,3 +206,21 @@ def as_frames(tensor: Tensor, layer: Layer) -> Tensor:
         got=f"a tensor of shape {tuple(tensor.shape)}",
         wanted=f"batch on axis {layer.batch_axis}, frames on axis {layer.frame_axis}, {layer.width} units on the rest",
     )
+
+
+def as_points(tensor: Tensor, layer: Layer) -> Tensor:
+    """A layer's output as `(batch, frame, point, channel)`: what a convolutional map says at each point of a frame.
+
+    The channels of a map `(batch, channel, frame, frequency)` are on axis 1, as torch's convolutions have them; where
+    that axis is taken by the frames, on the last. Anything but a map has one point a frame.
+
+    Raises:
+        BadInput: a tensor that is not one of this layer's outputs.
+    """
+    if tensor.ndim <= 3:
+        return as_frames(tensor, layer).unsqueeze(2)
+    as_frames(tensor, layer)
+    others = [axis for axis in range(tensor.ndim) if axis not in (layer.batch_axis, layer.frame_axis)]
+    channel = 1 if 1 in others else others[-1]
+    moved = tensor.movedim((layer.batch_axis, layer.frame_axis, channel), (0, 1, -1))
+    return moved.flatten(2, -2)

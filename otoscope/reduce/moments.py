@@ -26,6 +26,7 @@ from torch import Tensor
 from otoscope.base import BadInput, BadOption, atomic_path, choose
 from otoscope.reduce.covariances import EPSILON, Covariances
 from otoscope.reduce.frames import Array, valid_frames
+from otoscope.reduce.parallel import in_parallel
 from otoscope.reduce.precision import PRECISIONS, choose_precision
 from otoscope.reduce.sums import Layout, PairName, Sums, asked_pairs, listed, resolve
 
@@ -313,13 +314,17 @@ class Moments:
         """Bring the waiting frames into the sums."""
         if not self._waiting or self._layout is None:
             return
-        rows = self._block[: self._waiting].sub_(self._shift.to(self._dtype))
-        if self._squared_norms:
-            for node, columns in self._layout.columns.items():
-                units, norm = rows[:, self._layout.units(node)], rows[:, columns.stop - 1]
-                norm.copy_(torch.linalg.vecdot(units, units)).sub_(self._shift[columns.stop - 1].to(self._dtype))
+        layout, rows, shift = self._layout, self._block[: self._waiting], self._shift.to(self._dtype)
+
+        def take_shift(node: str) -> None:
+            units, norm = layout.units(node), layout.columns[node].stop - 1
+            shifted = rows[:, units].sub_(shift[units])
+            if self._squared_norms:
+                rows[:, norm].copy_(torch.linalg.vecdot(shifted, shifted)).sub_(shift[norm])
+
+        in_parallel(take_shift, layout.widths, self._waiting)
         choosing = full and self._precision == "auto" and self._why == "a block of frames was never full"
-        choice = choose_precision(rows, self._layout, self._resolution) if choosing else None
+        choice = choose_precision(rows, layout, self._resolution) if choosing else None
         if len(self._parts) == 1:
             self._parts[0].add(rows)
         else:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from otoscope.reduce.parallel import in_parallel
 from otoscope.reduce.sums import Layout
 
 PRECISIONS = ("auto", "float64", "float32")
@@ -45,9 +46,11 @@ def choose_precision(block: Tensor, layout: Layout, resolution: dict[str, float]
     if len(block) < 2 * layout.widths[widest]:
         words = f"a block of {len(block)} frames does not show the spectrum of {layout.widths[widest]} units"
         return Choice(torch.float64, words)
+    conditions = in_parallel(
+        lambda node: _condition(block[:, layout.units(node)], resolution[node]), layout.widths, layout.widths[widest]
+    )
     worst, where = 0.0, ""
-    for node in layout.widths:
-        condition = _condition(block[:, layout.units(node)], resolution[node])
+    for node, condition in zip(layout.widths, conditions, strict=True):
         if condition is None:
             return Choice(torch.float64, f"the values of node {node!r} are too large or too small for float32 squares")
         if condition > LARGEST_CONDITION:

@@ -23,12 +23,12 @@ from otoscope.hear.manifest import MANIFEST
 from otoscope.hear.speak import load_words, speak_corpus
 from otoscope.learn.checkpoint import Run, load_checkpoint
 from otoscope.reduce.profiles import Profiles
-from otoscope.study.compare import compare
 from otoscope.study.gradnap import gradnap
 from otoscope.study.recogniser import HELD_OUT, train_recogniser
 from otoscope.study.report import write_report
 from otoscope.study.results import GRADNAP, SIMILARITY, load_table, save_profiles, save_table
 from otoscope.study.speech import Speech, listen
+from otoscope.study.through_training import through_training
 
 Stage: TypeAlias = Callable[[str], AbstractContextManager[Progress]]
 MINUTES = 31.0
@@ -91,7 +91,7 @@ def run_demo(
     report = out / "report"
     with stage("similarities") as progress:
         if not _belongs(report / f"{SIMILARITY}.nc", checkpoints):
-            save_table(compare(run, fixed, progress=progress), report, SIMILARITY)
+            save_table(through_training(run, fixed, progress=progress), report, SIMILARITY)
     with stage("profiles") as progress:
         if not _profiles_belong(report, checkpoints[-1]):
             last = load_checkpoint(run.checkpoints[max(run.checkpoints)])

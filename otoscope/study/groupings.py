@@ -99,12 +99,15 @@ def fold_phones(tiers: Sequence[Sequence[Segment]]) -> list[list[Segment]]:
     return folded
 
 
-def segment_numbers(tier: Sequence[Segment], number: dict[str, int], frames: int, frame_s: Seconds) -> Tensor:
-    """The label's number at the time of each frame, -1 where there is no segment; shape `(frame,)`."""
-    times = np.arange(frames) * frame_s
+def segment_numbers(
+    tier: Sequence[Segment], number: dict[str, int], frames: int, frame_s: Seconds, first_s: Seconds = 0.0
+) -> Tensor:
+    """The label's number at the time of each frame, -1 where there is none; frame 0 is at `first_s`; `(frame,)`."""
+    times = first_s + np.arange(frames) * frame_s
     found = np.full(frames, -1, np.int64)
     for segment in tier:
-        found[np.searchsorted(times, segment.start_s) : np.searchsorted(times, segment.end_s)] = number[segment.label]
+        span = slice(np.searchsorted(times, segment.start_s), np.searchsorted(times, segment.end_s))
+        found[span] = number.get(segment.label, -1)
     return torch.from_numpy(found)
 
 

@@ -13,11 +13,11 @@ from otoscope.hear.phones import PHONE_TABLE, phone_class
 from otoscope.learn.checkpoint import Run, open_run
 from otoscope.probe.taps import INPUT
 from otoscope.reduce.profiles import Profiles
-from otoscope.show.figures_layers import dendrogram, layer_matrix, silhouettes_by_layer
+from otoscope.show.figures_layers import dendrogram, silhouettes_by_layer
 from otoscope.show.figures_profiles import action_potentials, gradnap_heatmaps
-from otoscope.show.figures_training import convergence, similarity_through_training, training_curves
+from otoscope.show.figures_training import training_curves
 from otoscope.show.report import Report
-from otoscope.study.compare import TOLERANCE
+from otoscope.study.report_similarity import add_networks, add_similarity
 from otoscope.study.results import (
     GRADNAP,
     SIMILARITY,
@@ -31,11 +31,15 @@ from otoscope.study.results import (
 # Two vowels of the paper's Figure 2, its stop, and sounds that lie far apart.
 SHOWN_PHONES = ("AA", "AE", "IY", "UW", "S", "SH", "T", "N")
 ACTION_POTENTIAL_PHONES = ("AE", "T")
+# What the command line calls a comparison of several networks.
+NETWORKS = "networks"
 DATA = {
     f"{TRAINING}.nc": "losses and word errors of every epoch",
     f"{TRAINING}.csv": "the same as a table",
     f"{SIMILARITY}.nc": "similarities of layers, through training and with one another",
     f"{SIMILARITY}.csv": "the same as a table, a row per number",
+    f"{NETWORKS}.nc": "similarities of the layers of several networks",
+    f"{NETWORKS}.csv": "the same as a table, a row per number",
     f"{GRADNAP}.nc": "GradNAPs of every layer and group, with masks, means and counts",
     f"{GRADNAP}.csv": "responsiveness of every unit to every group (Eq. 1)",
     "silhouettes.nc": "silhouettes of the clusterings of every layer",
@@ -82,9 +86,11 @@ def write_report(
     similarity = folder / f"{SIMILARITY}.nc"
     missing = []
     if similarity.is_file():
-        _similarity(report, load_table(similarity))
+        add_similarity(report, load_table(similarity))
     else:
         missing.append("similarities (`otoscope compare`)")
+    if (folder / f"{NETWORKS}.nc").is_file():
+        add_networks(report, load_table(folder / f"{NETWORKS}.nc"))
     if (folder / f"{GRADNAP}.nc").is_file():
         _profiles(report, Profiles.load(folder / f"{GRADNAP}.nc"))
     else:
@@ -111,45 +117,6 @@ def _training(report: Report, history: xr.Dataset) -> None:
         "utterances are spoken by voices, and are sequences of words, that the training never meets.",
         "Two curves: loss falls, then the word error rate falls.",
     )
-
-
-def _similarity(report: Report, similarity: xr.Dataset) -> None:
-    last = int(similarity["epoch"].values[-1])
-    report.add_section(
-        "Which layer converged when",
-        f"The same {similarity.attrs['utterances']} utterances run through every checkpoint. Each layer is "
-        "compared with itself at the end of training: the nearer to 1, the more it already is what it will "
-        "be. SVCCA asks whether the same "
-        "directions are there, whatever their size; CKA weighs directions by their variance.",
-    )
-    report.add_figure(
-        similarity_through_training(similarity),
-        "Similarity of each layer with its own last checkpoint. A line that rises early belongs to a layer "
-        "that converged early.",
-        "A line per layer rising to 1 at the last epoch.",
-    )
-    settled = similarity["converged"].assign_attrs(similarity.attrs)
-    report.add_figure(
-        convergence(settled, tolerance=TOLERANCE, last_epoch=last),
-        f"The epoch from which a layer stays within {TOLERANCE:g} of its last state. If layers converge from "
-        "the bottom up, the dots rise to the right.",
-        "A dot per layer and measure.",
-    )
-    report.add_figure(
-        similarity_through_training(similarity, "next"),
-        "Similarity of each checkpoint with the next one: how much a layer still moves. A dip after a plateau"
-        " would be a sign of illness.",
-        "A line per layer.",
-    )
-    report.add_section("Which layers represent the same", "Every layer against every other in the last checkpoint.")
-    report.add_figure(
-        layer_matrix(similarity),
-        "Adjacent layers are usually the most alike; a pale square between neighbours is where the "
-        "representation changes most.",
-        "A square of layers by layers, with ones on the diagonal.",
-    )
-    if similarity.attrs.get("notes"):
-        report.add_note("What limits these numbers: " + similarity.attrs["notes"])
 
 
 def _profiles(report: Report, profiles: Profiles) -> None:

@@ -30,9 +30,12 @@ class Speech:
         """How long it all is, in seconds."""
         return sum(len(frames) for frames in self.features) * HOP_S
 
-    def batches(self, size: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """Indices, padded features `(batch, frame, mel)` and lengths; utterances of like length together."""
-        order = sorted(range(len(self)), key=lambda index: len(self.features[index]))
+    def batches(self, size: int, among: Sequence[int] | None = None) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Indices, padded features `(batch, frame, mel)` and lengths; utterances of like length together.
+
+        `among`: only the utterances of these indices.
+        """
+        order = sorted(range(len(self)) if among is None else among, key=lambda index: len(self.features[index]))
         for start in range(0, len(order), size):
             indices = order[start : start + size]
             yield (indices, *pad_batch([self.features[index] for index in indices]))
