@@ -84,8 +84,8 @@ def test_nodes_are_the_input_and_one_hot_labels(runs):
             assert float(at.sel(node=node)) == pytest.approx(direct, abs=1e-6)
     # Half of the speakers teach the probe (ann, cid), the other is tested (bob).
     assert (found.attrs["train_frames"], found.attrs["test_speakers"]) == (35 + 55 + 30, 1)
-    assert 0 <= float(found.probe.sel(layer="layer1", node="phone")) <= 1
-    assert np.isnan(float(found.probe.sel(layer="layer1", node="speaker")))
+    assert 0 <= found.probe.sel(layer="layer1", node="phone").item() <= 1
+    assert np.isnan(found.probe.sel(layer="layer1", node="speaker").item())
 
 
 def test_a_label_that_a_layer_holds_is_read_off_it():
@@ -112,7 +112,7 @@ def test_a_label_that_a_layer_holds_is_read_off_it():
 
     found = compare(Passing(), speech, layers=["same"], nodes=("phone",))
     assert found.epoch.values.tolist() == [-1]
-    assert float(found.probe.squeeze()) == 1
+    assert found.probe.item() == 1
     assert float(found.probe_input.squeeze()) == 1
     assert 0.3 < float(found.probe_chance.squeeze()) < 0.6
     assert found.probe.attrs["test_frames"] == 80

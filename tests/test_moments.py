@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import pickle
 
 import numpy as np
 import pytest
 import torch
+from direct_measures import cka_debiased as direct_cka_debiased
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -15,6 +17,7 @@ from safetensors.torch import save_file
 from otoscope.base import BadInput, BadOption, OtoscopeError
 from otoscope.reduce import moments as module
 from otoscope.reduce.moments import Moments
+from otoscope.reduce.similarity import similarities
 
 
 def covariance(x, y):
@@ -425,3 +428,173 @@ def test_wrong_requests_are_refused_in_words(make, error, words):
 
 def test_it_says_what_it_holds():
     assert repr(filled()) == "Moments(nodes=4, pairs=6, frames=200, utterances=1)"
+
+
+# Folds.
+
+
+def spoken(count=11, seed=0, offset=0.0):
+    """Utterances of 1 to 30 frames, which drift."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 31, count).tolist()
+    data = streams(seed, frames=sum(lengths), offset=offset)
+    data = {name: x + np.linspace(0, 5, len(x))[:, None] for name, x in data.items()}
+    return data, lengths
+
+
+def of_utterances(data, lengths, wanted):
+    rows = np.repeat(wanted, lengths)
+    return {name: x[rows] for name, x in data.items()}
+
+
+def assert_folds_right(moments, data, lengths, owners):
+    for fold in range(moments.folds):
+        rest = of_utterances(data, lengths, np.array(owners) != fold)
+        sums = moments.finalize(without=fold)
+        assert (sums.frames, sums.utterances) == (len(rest["a"]), sum(owner != fold for owner in owners))
+        for a in data:
+            np.testing.assert_allclose(sums.mean(a), rest[a].mean(0), rtol=1e-10, atol=1e-10)
+            for b in data:
+                np.testing.assert_allclose(sums.covariance(a, b), covariance(rest[a], rest[b]), rtol=1e-9, atol=1e-8)
+    assert_right(moments, data, rtol=1e-9)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    folds=st.integers(2, 5),
+    drawn=st.one_of(st.none(), st.lists(st.integers(0, 4), min_size=11, max_size=11)),
+    cuts=st.lists(st.integers(0, 11), max_size=3),
+    block=st.sampled_from([3, 64, 8192]),
+    offset=st.sampled_from([0.0, 1e4]),
+)
+def test_without_a_fold_are_the_sums_of_the_other_utterances(folds, drawn, cuts, block, offset):
+    data, lengths = spoken(offset=offset)
+    owners = [index % folds for index in range(11)] if drawn is None else [fold % folds for fold in drawn]
+    if len(set(owners)) == 1:
+        owners[0] = (owners[0] + 1) % folds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_FRAMES", (block, block))
+        moments = Moments(folds=folds)
+        edges = [0, *sorted(cuts), 11]
+        for start, stop in itertools.pairwise(edges):
+            here = np.array([start <= index < stop for index in range(11)])
+            batch = of_utterances(data, lengths, here)
+            moments.update(batch, lengths[start:stop], folds=None if drawn is None else owners[start:stop])
+        assert_folds_right(moments, data, lengths, owners)
+
+
+def test_folds_are_saved_and_merged_each_with_its_own(tmp_path):
+    data, lengths = spoken()
+    shards = []
+    for start, stop in [(4, 11), (0, 4)]:
+        here = np.array([start <= index < stop for index in range(11)])
+        shard = Moments(folds=3)
+        shard.update(of_utterances(data, lengths, here), lengths[start:stop], folds=[i % 3 for i in range(start, stop)])
+        shard.save(tmp_path / "sums")
+        shards.append(Moments.load(tmp_path / "sums"))
+        assert shards[-1].folds == 3
+    total = Moments(folds=3)
+    for shard in shards:
+        total.merge(shard)
+    assert_folds_right(total, data, lengths, [index % 3 for index in range(11)])
+
+
+def test_batches_with_masks_deal_utterances_to_folds_too():
+    data, lengths = spoken(4)
+    mask = np.arange(30) < np.array(lengths)[:, None]
+    batch = {name: np.full((4, 30, x.shape[1]), np.nan) for name, x in data.items()}
+    for name, x in data.items():
+        batch[name][mask] = x
+    moments = Moments(folds=2)
+    moments.update(batch, mask=mask)
+    assert_folds_right(moments, data, lengths, [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Moments(folds=1), BadOption, r"folds are parts of the utterances\n.*1\n.*0, or 2 and more"),
+        (lambda: Moments(folds=-3), BadOption, r"folds are parts of the utterances\n.*-3"),
+        (lambda: Moments(precision="half"), BadOption, r"unknown precision\n.*'half'"),
+        (lambda: filled().finalize(without=0), BadOption, r"there is no such fold\n.*0\n.*one of 0 folds"),
+        (lambda: filled(folds=2).finalize(without=2), BadOption, r"there is no such fold\n.*2\n.*one of 2 folds"),
+        (lambda: filled(folds=2).finalize(without=0), BadInput, r"nothing to read yet\n.*0 frames"),
+        (
+            lambda: filled(folds=2).update(streams(), folds=[2]),
+            BadInput,
+            r"folds do not fit.*\n.*2\n.*1 numbers from 0 to 1",
+        ),
+        (lambda: filled(folds=2).update(streams(), folds=[0, 1]), BadInput, r"folds do not fit.*\n.*0, 1\n.*1 numbers"),
+        (lambda: filled(folds=2).merge(filled()), BadInput, r"different kinds(.|\n)*0 folds.*\n.*2 folds"),
+        (
+            lambda: filled().merge(filled(squared_norms=True)),
+            BadInput,
+            r"different kinds(.|\n)*norms: True\n.*norms: False",
+        ),
+    ],
+)
+def test_wrong_folds_are_refused_in_words(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_wrong_folds_add_nothing():
+    data = streams()
+    moments = filled(data, folds=2)
+    with pytest.raises(BadInput, match="the folds do not fit the utterances"):
+        moments.update(data, [100, 100], folds=[0, 5])
+    assert_right(moments, data)
+
+
+# Squared norms.
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("folds", [0, 3])
+def test_squared_norms_are_the_plain_mean_of_their_products(folds, offset):
+    data, lengths = spoken(offset=offset)
+    moments = Moments(squared_norms=True, folds=folds)
+    moments.update(data, lengths)
+    sums = moments.finalize()
+    norms = {name: ((x - x.mean(0)) ** 2).sum(1) for name, x in data.items()}
+    for a in data:
+        for b in data:
+            assert sums.squared_norms(a, b) == pytest.approx((norms[a] * norms[b]).mean(), rel=1e-9)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    cuts=st.lists(st.integers(1, 79), max_size=4, unique=True),
+    order=st.permutations(range(5)),
+    offset=st.sampled_from([0.0, -30.0, 1e4]),
+    turned=st.booleans(),
+)
+def test_the_debiased_cka_of_merged_shards_is_the_direct_formula(seed, cuts, order, offset, turned):
+    data = streams(seed, frames=80, offset=offset, widths=(5, 3))
+    data = {name: x + np.linspace(0, 5, 80)[:, None] for name, x in data.items()}
+    edges = [0, *sorted(cuts), 80]
+    shards = []
+    for start, stop in itertools.pairwise(edges):
+        part = {name: x[start:stop] for name, x in data.items()}
+        # Each shard has the shift of its own first frames; the order of its nodes may be another.
+        shards.append(filled(dict(reversed(part.items())) if turned and start else part, squared_norms=True))
+    total = Moments(squared_norms=True)
+    for index in [index for index in order if index < len(shards)]:
+        total.merge(shards[index])
+    assert total.frames == 80
+    found = similarities(total, "cka_debiased", [("a", "b"), ("b", "a")]).values["cka_debiased"]
+    wanted = direct_cka_debiased(data["a"], data["b"])
+    assert found["a", "b"] == pytest.approx(wanted, abs=1e-9)
+    assert found["b", "a"] == pytest.approx(wanted, abs=1e-9)
+
+
+def test_what_was_finalized_stays_what_it_was_while_the_pass_goes_on():
+    data, more = streams(0), streams(1, offset=3.0)
+    moments = filled(data)
+    sums = moments.finalize()
+    moments.update(more)
+    moments.finalize()
+    for a in data:
+        np.testing.assert_allclose(sums.mean(a), data[a].mean(0), atol=1e-10)
+        np.testing.assert_allclose(sums.covariance(a, "b"), covariance(data[a], data["b"]), atol=1e-10)

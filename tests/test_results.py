@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic_results as made_up
 import torch
 import xarray as xr
 
@@ -16,7 +19,10 @@ from otoscope.base import BadInput, OtoscopeError, write_json, write_text
 from otoscope.hear.corpus import Utterance
 from otoscope.learn.checkpoint import checkpoint_path, open_run, save_checkpoint
 from otoscope.learn.networks import build, read_config
+from otoscope.reduce.pathology import find_pathologies
 from otoscope.reduce.profiles import Profiles
+from otoscope.show.report import Report
+from otoscope.study.report_similarity import add_similarity, order_words
 from otoscope.study.results import load_table, save_profiles, save_table, training_history
 
 
@@ -103,13 +109,24 @@ def make_run(folder: Path, kernel: int = 3) -> Path:
     return folder
 
 
-def make_speech() -> list[Utterance]:
+def make_speech(count: int = 3) -> list[Utterance]:
     rng = np.random.default_rng(2)
     phones = [(0.1, 0.3, "AE"), (0.3, 0.5, "T"), (0.5, 0.7, "S"), (0.7, 0.9, "IY")]
     return [
-        Utterance(f"u{i}", features=rng.standard_normal((100, MELS)).astype(np.float32), tiers={"phone": phones})
-        for i in range(3)
+        Utterance(
+            f"u{i}",
+            features=rng.standard_normal((100, MELS)).astype(np.float32),
+            speaker=f"s{i % 2}",
+            tiers={"phone": phones},
+        )
+        for i in range(count)
     ]
+
+
+def words_of(page: Path) -> str:
+    """What the page says, without its scripts and tags."""
+    text = re.sub(r"(?s)<(script|style).*?</\1>|<[^>]*>", " ", page.read_text(encoding="utf-8"))
+    return " ".join(html.unescape(text).split())
 
 
 def test_training_history(tmp_path: Path) -> None:
@@ -158,15 +175,107 @@ def test_page_names_what_is_missing(tmp_path: Path) -> None:
 def test_page_with_results(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     out = tmp_path / "page"
-    save_table(otoscope.compare(run, make_speech()), out, "similarity")
-    half = otoscope.write_report(run, out).read_text(encoding="utf-8")
-    assert "Which layer converged when" in half
+    save_table(otoscope.through_training(run, make_speech()), out, "similarity")
+    half = words_of(otoscope.write_report(run, out))
+    for wanted in ("Which layer converged when", "Is any layer ill?", "Which layers represent the same"):
+        assert wanted in half
+    # Nothing but the mel input was asked for.
+    assert "Layers are compared with the mel spectrogram that goes in." in half
+    for unwanted in ("linear classifier", "A dot marks", "Bands say", "Several networks"):
+        assert unwanted not in half
     assert "Not computed yet: profiles (" in half
     save_profiles(otoscope.gradnap(otoscope.load(run), make_speech(), by=("symbol", "phone"), blank=None), out)
-    whole = otoscope.write_report(run, out, title="Ears", facts=[("7", "voices", "held out")]).read_text("utf-8")
+    whole = words_of(otoscope.write_report(run, out, title="Ears", facts=[("7", "voices", "held out")]))
     assert "Not computed yet" not in whole
-    for wanted in ("<title>Ears", "voices", "What the sounds look like", "Which neurons fire", "Letters or phones?"):
+    for wanted in ("Ears", "voices", "What the sounds look like", "Which neurons fire", "Letters or phones?"):
         assert wanted in whole
+
+
+def test_page_with_all_that_is_known_of_similarity(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    speech = make_speech(6)
+    found = otoscope.through_training(
+        run,
+        speech,
+        nodes=("mel", "phone", "speaker"),
+        interval=0.9,
+        baseline=("permutation", "random"),
+    )
+    save_table(found, run / "report", "similarity")
+    page = words_of(otoscope.write_report(run))
+    for wanted in (
+        "Bands say how far another choice of utterances",
+        "A dot marks a square that is not above its baseline: what two layers score when they hear different",
+        "or what they score with random weights",
+        "the mel spectrogram that goes in and with labels of each frame (phone, speaker).",
+        "Epoch 0 is the untrained network",
+        f"Off the mel input itself: phone {float(found['probe_input'].sel(node='phone')):.2f}.",
+        order_words(found),
+    ):
+        assert wanted in page, wanted
+    # The same measured at the last epoch only, and with what older files hold.
+    bare = found.drop_vars([name for name in found if name not in ("to_last", "to_next", "matrix", "converged")])
+    save_table(bare.drop_attrs().assign_attrs(frames=600, utterances=6), run / "report", "similarity")
+    page = words_of(otoscope.write_report(run))
+    assert "What each layer represents" not in page
+    assert "bottom-up index" not in page
+
+
+def test_order_of_convergence_in_words() -> None:
+    data = made_up.through_training()
+    assert order_words(data).endswith(
+        "Over 12 layers: SVCCA 0.84 (0.71 to 0.93), from the bottom up; "
+        "linear CKA −0.12 (−0.40 to 0.20), no clear order."
+    )
+    data["bottom_up"][:] = [-0.7, np.nan]
+    data["bottom_up_interval"][:] = [[-0.9, -0.2], [np.nan, np.nan]]
+    assert "SVCCA −0.70 (−0.90 to −0.20), from the top down; linear CKA shows no order, since all" in order_words(data)
+    # An interval on both sides of 0 leaves it open, however large the index.
+    data["bottom_up_interval"][0] = [-1.0, 0.1]
+    assert "SVCCA −0.70 (−1.00 to 0.10), no clear order" in order_words(data)
+    assert "SVCCA −0.70, from the top down" in order_words(data.drop_vars("bottom_up_interval"))
+
+
+@pytest.mark.parametrize("findings", ["conv2 spikes.\nconv5 is frozen.", "", None])
+def test_illnesses_stand_in_a_list(tmp_path: Path, findings: str | None) -> None:
+    data = made_up.through_training()
+    if findings is None:
+        # Results that do not say it are looked through.
+        wanted = len(find_pathologies(data))
+        assert wanted
+    else:
+        wanted = len(findings.splitlines())
+        data.attrs["pathologies"] = findings
+    report = Report("Ills")
+    add_similarity(report, load_table(save_table(data, tmp_path, "similarity")[0]))
+    page = report.save(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    section = text[text.index('id="is-any-layer-ill"') : text.index('id="which-layers-represent-the-same"')]
+    assert section.count("<li>") == wanted
+    assert ("Nothing found (layers: 12, epochs: 13)." in section) == (not wanted)
+    # These data hold no weights: what could not be looked for is said.
+    assert "Unsettled layers were not looked for" in section
+
+
+def test_page_with_several_networks(tmp_path: Path) -> None:
+    run, other = make_run(tmp_path / "run"), make_run(tmp_path / "other")
+    compared = otoscope.compare([run, other], make_speech(), epochs=[0, 2])
+    save_table(compared, run / "report", "networks")
+    page = otoscope.write_report(run)
+    words = words_of(page)
+    assert "Several networks side by side" in words
+    assert "All heard the same 3 utterances: run (2 epochs), other (2 epochs). SVCCA asks" in words
+    assert "SVCCA of adjacent layers" in words
+    for name in ("networks.nc", "networks.csv"):
+        assert f'href="{name}"' in page.read_text(encoding="utf-8")
+    # A layer each has no neighbour; the square is still there.
+    save_table(otoscope.compare([run, other], make_speech(), layers="layer1"), run / "report", "networks")
+    words = words_of(otoscope.write_report(run))
+    assert "of adjacent layers" not in words
+    assert "Every layer of every network with every other" in words
+    save_table(make_table(), run / "report", "networks")
+    with pytest.raises(BadInput, match="no comparison of layers"):
+        otoscope.write_report(run)
 
 
 def test_page_about_a_network_without_context(tmp_path: Path) -> None:
@@ -186,7 +295,7 @@ def test_page_without_a_log(tmp_path: Path) -> None:
 
 def test_results_that_cannot_be_read(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    for name in ("gradnap", "similarity"):
+    for name in ("gradnap", "networks", "similarity"):
         write_text(run / "report" / f"{name}.nc", "this is no NetCDF")
         with pytest.raises(BadInput, match=rf"{name}\.nc"):
             otoscope.write_report(run)

@@ -20,7 +20,7 @@ from otoscope.base import BadInput, BadOption
 from otoscope.reduce.covariances import Covariances
 
 # Share of the mean variance that is put in the place of as much of the covariance.
-SHRINKAGE = 1e-3
+SHRINKAGE = 1e-2
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from otoscope.study.speech import Speech
 class ProbePass:
     """Linear probes of some labels in some nodes: sums over one half of the speakers, tested on the other half.
 
-    Speakers are taken by turns in the order of their names. First all utterances of `train` go through `update`, then
-    those of `test`.
+    Speakers are taken by turns, sorted by gender where that is known, and by name. First all utterances of `train` go
+    through `update`, then those of `test`.
 
     Args:
         names: the nodes to read labels off.
@@ -33,8 +33,9 @@ class ProbePass:
     def __init__(self, names: Sequence[str], labels: Mapping[str, Labels], speech: Speech):
         self.names = list(names)
         self.labels = {name: label for name, label in labels.items() if name != "speaker"}
-        speakers = sorted({u.speaker for u in speech.utterances if u.speaker is not None})
-        half = set(speakers[::2])
+        # Women beside women and men beside men: names often tell them apart, and by turns would part them.
+        found = {u.speaker: str(u.attributes.get("gender", "")) for u in speech.utterances if u.speaker is not None}
+        half = set(sorted(found, key=lambda speaker: (found[speaker], speaker))[::2])
         self.speakers = [utterance.speaker for utterance in speech.utterances]
         self.train = [index for index, speaker in enumerate(self.speakers) if speaker in half]
         self.test = [i for i, speaker in enumerate(self.speakers) if speaker is not None and speaker not in half]

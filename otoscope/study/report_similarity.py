@@ -62,7 +62,8 @@ def add_networks(report: Report, compared: xr.Dataset) -> None:
     report.add_figure(
         network_matrix(network_table(compared)),
         "Every layer of every network with every other. The squares along the diagonal are the networks themselves; "
-        "beside it, a dark line through the square of two networks says that they do alike things in the same order.",
+        "beside it, a dark line through the square of two networks says that they come to alike representations in the "
+        "same order.",
         "A square of all layers by all layers, with ones on the diagonal.",
     )
     if compared.attrs.get("notes"):
@@ -162,7 +163,7 @@ def _matrix(report: Report, similarity: xr.Dataset) -> None:
     if "matrix_baseline" in similarity:
         chance.append("what two layers score when they hear different utterances, which is chance")
     if "matrix_random" in similarity:
-        chance.append("what they score with random weights, which nothing had to be learned for")
+        chance.append("what they score with random weights, which takes no learning")
     if chance:
         words.append(f"A dot marks a square that is not above its baseline: {', or '.join(chance)}.")
     report.add_figure(
@@ -177,9 +178,10 @@ def _represents(report: Report, similarity: xr.Dataset) -> None:
     beside += [f"labels of each frame ({', '.join(labels)})"] if labels else []
     report.add_section("What each layer represents", f"Layers are compared with {' and with '.join(beside)}.")
     panels = nodes_by_depth(similarity)
-    words = ["How alike each layer is to what is known about the speech."]
+    both = [*(["the input"] if MEL in nodes else []), *(["the labels"] if labels else [])]
+    words = [f"Similarity of each layer with {' and with '.join(both)}."]
     if labels:
-        words.append("Follow a line from layer to layer; two lines do not compare, for their labels differ in number.")
+        words.append("Follow a line from layer to layer; two lines cannot be compared, since labels differ in number.")
     if len(epochs) > 1 and int(epochs[0]) == 0:
         panels = (*panels, *nodes_by_depth(similarity, 0))
         words.append("Epoch 0 is the untrained network: what it shows was not learned.")
