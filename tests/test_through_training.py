@@ -89,10 +89,8 @@ def test_identical_checkpoints_and_ends(run: Path) -> None:
 
 
 def test_order_does_not_matter(run: Path) -> None:
-    one, other = (
-        through_training(run, make_speech(), batch_size=2),
-        through_training(run, make_speech()[::-1], batch_size=4),
-    )
+    one = through_training(run, make_speech(), batch_size=2)
+    other = through_training(run, make_speech()[::-1], batch_size=4)
     np.testing.assert_allclose(one["to_last"], other["to_last"], atol=1e-5)
     assert one.attrs["corpus"] == other.attrs["corpus"]
 
@@ -150,3 +148,64 @@ def test_notes_and_left_out(run: Path) -> None:
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match="this is not a run"):
         through_training(tmp_path, make_speech())
+
+
+def test_the_first_epoch_the_input_and_the_epochs_around(run: Path) -> None:
+    found = through_training(run, make_speech(), measures=["cka"], batch_size=1)
+    heard = [by_hand(run, epoch) for epoch in range(4)]
+    mel = np.concatenate([utterance.features for utterance in make_speech()])
+    at = found.sel(measure="cka", layer="layer2")
+    for epoch in range(4):
+        first = otoscope.similarity(heard[epoch]["layer2"], heard[0]["layer2"], "cka")
+        assert float(at["to_first"][epoch]) == pytest.approx(first, abs=1e-8)
+        to_mel = otoscope.similarity(heard[epoch]["layer2"], mel, "cka")
+        assert float(at["to_node"].sel(node="mel")[epoch]) == pytest.approx(to_mel, abs=1e-8)
+    for epoch in (1, 2):
+        around = otoscope.similarity(heard[epoch - 1]["layer2"], heard[epoch + 1]["layer2"], "cka")
+        assert float(at["across"][epoch]) == pytest.approx(around, abs=1e-8)
+    assert np.isnan(at["across"][[0, 3]]).all()
+
+
+def test_intervals_go_with_every_curve_and_with_convergence(run: Path) -> None:
+    found = through_training(
+        run, make_speech(), measures=["cka"], interval=0.9, folds=4, batch_size=1, baseline=["permutation", "random"]
+    )
+    heard = [by_hand(run, epoch)["layer1"] for epoch in (0, 3)]
+    wanted = otoscope.similarity_matrix(*heard, measures="cka", interval=0.9, folds=4, lengths=LENGTHS)
+    at = found.sel(measure="cka", layer="layer1")
+    np.testing.assert_allclose(at["to_last_interval"].sel(epoch=0), wanted["cka_interval"].squeeze(), atol=1e-6)
+    low, high = at["converged_interval"].values
+    assert low <= float(at["converged"]) <= high
+    assert set(found["bottom_up_interval"].dims) == {"measure", "bound"}
+    # One utterance a batch: there is nothing to re-pair with, and no baseline.
+    assert "matrix_baseline" not in found
+    assert found["matrix_random"].shape == found["matrix"].shape
+    assert (found.attrs["level"], found.attrs["folds"]) == (0.9, 4)
+
+
+def test_what_pathology_needs_is_measured(run: Path, tmp_path: Path) -> None:
+    found = through_training(run, make_speech())
+    networks = [load_checkpoint(checkpoint_path(run, epoch)) for epoch in range(4)]
+    weights = [torch.cat([p.detach().flatten() for p in n.layer2.parameters()]) for n in networks]
+    for epoch in range(3):
+        wanted = float((weights[epoch + 1] - weights[epoch]).norm() / weights[epoch].norm())
+        assert float(found["weight_change"].sel(layer="layer2", epoch=epoch)) == pytest.approx(wanted, rel=1e-5)
+    assert found["units"].values.tolist() == [7, 5, 4]
+    # A unit that is dead from epoch 1 on.
+    folder = make_run(tmp_path / "dead")
+    for epoch in (1, 2, 3):
+        network = load_checkpoint(checkpoint_path(folder, epoch))
+        with torch.no_grad():
+            for name, value in network.layer1.named_parameters():
+                if name.endswith("bias"):
+                    value[:2] = -1e4
+        save_checkpoint(checkpoint_path(folder, epoch), network, {"epoch": epoch})
+    found = through_training(folder, make_speech())
+    assert found["constant_units"].sel(layer="layer1").values.tolist() == [0, 2, 2, 2]
+    assert "dead units" in found.attrs["pathologies"]
+    assert "layer1" in found.attrs["pathologies"]
+
+
+def test_one_epoch_is_no_training(run: Path) -> None:
+    with pytest.raises(BadOption, match=r"training takes epochs\n.*1 of \[0, 1, 2, 3\]"):
+        through_training(run, make_speech(), epochs=[3])

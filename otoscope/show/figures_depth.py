@@ -57,10 +57,11 @@ def nodes_by_depth(training: xr.Dataset, epoch: int | None = None) -> Panels:
     names = [plot_text(name) for name in layer_names(list(training["layer"].values))]
     notes = [fixed_input(training, what), *([interval_note(training, "bands")] if ends else [])]
     low = float(here[0].min()) if bool(here[0].notnull().any()) else 0.0
+    with_what = "the input" if list(training["node"].values) == ["mel"] else "input and labels"
     panels = []
     for measure in training["measure"].values:
         called = plot_text(measure_name(measure))
-        figure = noted_figure(f"{called} with input and labels, epoch {shown}", notes, height_px=330)
+        figure = noted_figure(f"{called} with {with_what}, epoch {shown}", notes, height_px=330)
         curves = [
             (_node_name(node), *(table.sel(measure=measure, node=node).values for table in here))
             for node in training["node"].values

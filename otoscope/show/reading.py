@@ -21,11 +21,16 @@ ROUND_HERTZ = (125, 250, 500, 1000, 2000, 4000, 8000)
 MEASURES = {
     "svcca": "SVCCA",
     "cca": "CCA",
+    "cca_r2": "CCA (squared)",
     "pwcca": "PWCCA",
     "cka": "linear CKA",
     "cka_debiased": "debiased CKA",
     "cka_rbf": "CKA (RBF kernel)",
     "procrustes": "Procrustes",
+    "angular": "angular Procrustes",
+    "r2": "linear predictivity",
+    "knn": "mutual nearest neighbours",
+    "rsa": "RSA",
 }
 
 

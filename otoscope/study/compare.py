@@ -157,7 +157,7 @@ def compare(
     if probes.probes:
         add_probes(result, probes, everything, nodes, level or LEVEL)
     rare = [f"{each.left_out} rarer labels of {name!r} are left out" for name, each in labels.items() if each.left_out]
-    notes = [*found.notes, reading.words, *rare, *([reading.preset.words] if reading.preset else [])]
+    notes = [*found.notes, *reading.words(listeners), *rare]
     warn(found.notes)
     result.attrs |= {
         "frames": comparison.frames,

@@ -28,6 +28,15 @@ def lay_out(
     coords["epoch"] = sorted(coords["epoch"])
     coords |= {f"other_{dim}": coords[dim] for dim in DIMS}
     result = xr.Dataset(coords=coords | ({"node": list(nodes)} if nodes else {}))
+    at = _places(result)
+    depth = np.full([result.sizes["network"], result.sizes["layer"]], np.nan)
+    for network in coords["network"]:
+        own = list(dict.fromkeys(r.layer for r in everything if r.network == network))
+        for representation in everything:
+            if representation.network == network:
+                place = at(representation)
+                depth[place[0], place[2]] = own.index(representation.layer) + 1
+    result["depth"] = (("network", "layer"), depth, {"long_name": "place of the layer in its network, from 1"})
     if NO_EPOCH in coords["epoch"]:
         result["epoch"].attrs["note"] = f"{NO_EPOCH}: not from a training run"
     if found.intervals:

@@ -75,11 +75,13 @@ class Reading:
         choose("alignment", self.align, ALIGNMENTS)
         choose("reading of maps", self.maps, MAPS)
 
-    @property
-    def words(self) -> str:
-        """What was done to layers of other frame rates."""
+    def words(self, listeners: Sequence[Listener]) -> list[str]:
+        """What was done to the layers of these networks that a reader must know."""
+        said = [self.preset.words] if self.preset else []
+        if len({layer.stride for listener in listeners for layer in listener.layers}) == 1:
+            return said
         how = {"pool": "averaged to the coarsest", "interpolate": "interpolated linearly to the finest"}
-        return f"layers of different frame rates: {how[self.align]}"
+        return [f"layers of different frame rates: {how[self.align]}", *said]
 
 
 class Batch(NamedTuple):

@@ -68,7 +68,11 @@ def network_summary(found: Any, measures: list[str]) -> Table:
     """A row for each pair of neighbouring layers of each network, and for the last layers of each pair of networks."""
     rows: list[list[object]] = []
     there = [
-        (network, epoch, [layer for layer in found["layer"].values if _has(found, network, epoch, layer, measures[0])])
+        (
+            network,
+            epoch,
+            [layer for layer in _in_depth(found, network) if _has(found, network, epoch, layer, measures[0])],
+        )
         for network in found["network"].values
         for epoch in found["epoch"].values
     ]
@@ -82,6 +86,12 @@ def network_summary(found: Any, measures: list[str]) -> Table:
         chosen = found.sel(at)
         rows.append([_place(a), _place(b), *(_with_interval(chosen, measure) for measure in measures)])
     return ["layer", "with", *measures], rows
+
+
+def _in_depth(found: Any, network: str) -> list[str]:
+    """The layers of a network, the first one first."""
+    depth = found["depth"].sel(network=network).dropna("layer")
+    return [str(layer) for layer in depth.sortby(depth)["layer"].values]
 
 
 def _has(found: Any, network: str, epoch: int, layer: str, measure: str) -> bool:

@@ -151,7 +151,7 @@ def through_training(
     if probes.probes:
         add_probes(result, probes, last, nodes, level or LEVEL)
     notes = list(dict.fromkeys([*found.notes, *ending.notes]))
-    notes += [reading.words, *([reading.preset.words] if reading.preset else [])]
+    notes += reading.words(listeners)
     result.attrs |= {
         "frames": along.frames,
         "utterances": along.utterances,
