@@ -275,7 +275,10 @@ def test_without_lengths_stretches_stand_for_utterances_and_a_note_says_so():
 def test_too_few_utterances_are_refused_in_words():
     speech = utterances()
     comparison = filled(Comparison("cka", PAIRS, folds=6), speech, [(0, 5)])
-    with pytest.raises(BadInput, match=r"too few utterances to leave some out\n.*5\n.*at least 6, one a fold\n.*fewer"):
+    with pytest.raises(
+        BadInput,
+        match=r"too few utterances to leave some out\n.*5 utterances in 5 folds\n.*6 folds with frames\n.*fewer",
+    ):
         comparison.read()
     filled(comparison, speech, [(5, 6)]).read()
     alone = Comparison("cka", PAIRS, repairings=2)
@@ -308,7 +311,7 @@ def test_wrong_settings_are_refused_in_words(arguments, words):
     ("arguments", "words"),
     [
         ({"interval": "bootstrap"}, r"unknown interval\n.*'bootstrap'\n.*'jackknife'"),
-        ({"interval": 2.0}, "level is a share of intervals"),
+        ({"interval": 2.0}, "an interval has a level"),
         ({"baseline": "permutations"}, "unknown baseline(.|\n)*did you mean 'permutation'"),
         ({"preset": "ollerenshaw"}, "unknown preset(.|\n)*did you mean 'ollerenshaw2021'"),
     ],

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otoscope.base import BadInput, BadOption
+from otoscope.base import BadInput, BadOption, choose
 from otoscope.reduce.frames import Array, valid_frames
 from otoscope.reduce.intervals import LEVEL, jackknife, re_paired
 from otoscope.reduce.measures import Measure, chosen_measures, settings_of
 from otoscope.reduce.moments import LARGEST, Moments
 from otoscope.reduce.readout import Similarities, read_frames, read_sums
 from otoscope.reduce.samples import FrameSample
-from otoscope.reduce.sums import PairName
+from otoscope.reduce.sums import PairName, listed
 
 FOLDS, REPAIRINGS, SAMPLE = 20, 10, 3000
 
@@ -75,9 +75,13 @@ class Comparison:
         self.settings = settings_of(self.measures, options)
         if not 0 < level < 1:
             raise BadOption("level is a share of intervals", got=level, wanted="between 0 and 1, as 0.95")
+        if folds < 0 or folds == 1:
+            raise BadOption("folds are parts of the utterances", got=folds, wanted="0, or 2 and more")
+        if not pairs:
+            raise BadInput("there is no pair to compare", got="none", wanted="(node, node) tuples")
         if repairings < 0:
             raise BadOption("utterances cannot be re-paired so often", got=repairings, wanted="0 or more")
-        self.pairs, self.folds, self.level = pairs, folds, level
+        self.pairs, self.folds, self.level = list(pairs), folds, level
         self.moments: Moments | None = None
         self.sample: FrameSample | None = None
         of_sums = [row for row in self.measures.values() if not row.reads_frames]
@@ -93,6 +97,7 @@ class Comparison:
             chance = Comparison(self.measures, crossed, precision=precision, sample=sample, seed=seed, **options)
             self.repaired.append(chance)
         self.utterances = self.frames = 0
+        self._heard_of: set[int] = set()
 
     def update(
         self,
@@ -110,7 +115,16 @@ class Comparison:
         """
         arrays, counts = valid_frames(batch, lengths, mask, LARGEST)
         keys = list(range(self.utterances, self.utterances + len(counts))) if keys is None else list(keys)
+        if len(keys) != len(counts) or min(keys, default=0) < 0:
+            got, wanted = f"{len(keys)} keys for {len(counts)} utterances", "a number from 0 for each"
+            raise BadInput("the keys do not fit the utterances", got=got, wanted=wanted)
+        unknown = sorted({node for pair in self.pairs for node in pair} - set(arrays))
+        if unknown:
+            raise BadInput(
+                "a pair names a node that is not there", got=listed(unknown), wanted=f"among {listed(arrays)}"
+            )
         folds = [key % max(self.folds, 1) for key in keys]
+        self._heard_of.update(folds[index] for index, count in enumerate(counts) if count)
         if self.moments is not None:
             self.moments.update(arrays, counts, folds=folds)
         if self.sample is not None:
@@ -125,7 +139,19 @@ class Comparison:
             chance.update(crossed, shared, keys=keys[: len(shared)])
 
     def merge(self, other: Comparison) -> None:
-        """Add what was collected over another part of the corpus with the same settings."""
+        """Add what was collected over another part of the corpus.
+
+        Raises:
+            BadInput: it was collected with other measures, options, pairs, folds or re-pairings.
+        """
+        own, others = (
+            {"measures": each.settings, "pairs": each.pairs, "folds": each.folds, "repairings": len(each.repaired)}
+            for each in (self, other)
+        )
+        unlike = [name for name, value in own.items() if others[name] != value]
+        if unlike:
+            got, wanted = (", ".join(f"{name} {each[name]}" for name in unlike) for each in (others, own))
+            raise BadInput("what was collected in another way does not add up", got=got, wanted=wanted)
         if self.moments is not None and other.moments is not None:
             self.moments.merge(other.moments)
         if self.sample is not None and other.sample is not None:
@@ -134,6 +160,7 @@ class Comparison:
             mine.merge(theirs)
         self.utterances += other.utterances
         self.frames += other.frames
+        self._heard_of |= other._heard_of
 
     def read(self, measures: Iterable[str] | None = None) -> Findings:
         """Every measure of every pair, with intervals and baseline as far as they were asked for.
@@ -141,7 +168,9 @@ class Comparison:
         Raises:
             BadInput: fewer than two frames, a node without variance, folds without frames.
         """
-        chosen = self.measures if measures is None else {name: self.measures[name] for name in measures}
+        chosen = self.measures
+        if measures is not None:
+            chosen = {choose("measure", name, self.measures): self.measures[name] for name in measures}
         whole = self._read(chosen)
         found = Findings(whole.values, whole.kept, whole.notes)
         if self.folds:
@@ -157,10 +186,11 @@ class Comparison:
         return found
 
     def _add_intervals(self, found: Findings, chosen: Mapping[str, Measure]) -> None:
-        if self.utterances < self.folds:
+        if len(self._heard_of) < self.folds:
             remedy = "give more utterances, or ask for fewer folds"
-            problem, wanted = "there are too few utterances to leave some out", f"at least {self.folds}, one a fold"
-            raise BadInput(problem, got=f"{self.utterances}", wanted=wanted, remedy=remedy)
+            problem, wanted = "there are too few utterances to leave some out", f"{self.folds} folds with frames"
+            got = f"{self.utterances} utterances in {len(self._heard_of)} folds"
+            raise BadInput(problem, got=got, wanted=wanted, remedy=remedy)
         parts = [self._read(chosen, without=fold).values for fold in range(self.folds)]
         for name, values in found.values.items():
             low, high = chosen[name].range

@@ -19,7 +19,6 @@ class Covariances:
         parts: the sums that are added up.
         shift: what was taken from every column before it was summed.
         resolution: machine epsilon of the coarsest dtype of each node's input.
-        formed_in: dtype of the products.
         squared_norms: whether the sums hold squared norms.
     """
 
@@ -28,7 +27,6 @@ class Covariances:
         parts: Sequence[Sums],
         shift: Tensor,
         resolution: dict[str, float],
-        formed_in: torch.dtype = torch.float64,
         squared_norms: bool = False,
     ):
         self._parts, self._shift, self._resolution = parts, shift, resolution
@@ -37,8 +35,12 @@ class Covariances:
         self.frames = sum(part.frames for part in parts)
         self.utterances = sum(part.utterances for part in parts)
         #: Relative error of a covariance, about: what float32 products lose over a block of some thousand frames.
-        self.epsilon = EPSILON if formed_in == torch.float64 else 4 * torch.finfo(torch.float32).eps
+        self.epsilon = 4 * torch.finfo(torch.float32).eps if any(part.coarse for part in parts) else EPSILON
         self._mean = torch.stack([part.total for part in parts]).sum(0) / self.frames
+
+    def keep(self) -> None:
+        """Copy the sums, which are about to grow."""
+        self._parts = [part.copy() for part in self._parts]
 
     @property
     def nodes(self) -> tuple[str, ...]:

@@ -32,15 +32,18 @@ def valid_frames(
             nodes, values among the valid frames that are NaN, infinite or above `largest`.
     """
     valid = _mask(lengths, mask)
-    counts: list[int] | None = None if lengths is None else [int(n) for n in lengths]
+    counts = None if lengths is None else _whole_numbers(lengths)
     if isinstance(valid, Tensor):
         counts = valid.sum(1).tolist()
     arrays: dict[str, Tensor] = {}
     for node, values in batch.items():
         tensor = real_tensor(str(node), values)
         if tensor.ndim == 3:
-            if counts is None:
-                counts = [tensor.shape[1]] * len(tensor)
+            whole = [tensor.shape[1]] * len(tensor)
+            if lengths is None and mask is None and counts not in (None, whole):
+                got, wanted = f"{whole[:1]} frames in each of {len(whole)} utterances", "as in the other nodes"
+                raise BadInput("nodes differ in their number of frames", got=f"{node!r}: {got}", wanted=wanted)
+            counts = whole if counts is None else counts
             tensor = _unpadded(str(node), tensor, counts, valid)
         elif valid is not None:
             problem = f"node {node!r} is no (batch, frame, unit) array, as the mask wants"
@@ -85,6 +88,17 @@ def _mask(lengths: object, mask: Array | None) -> Tensor | None:
     return tensor
 
 
+def _whole_numbers(lengths: Array | Sequence[int]) -> list[int]:
+    try:
+        counts = [int(n) for n in lengths]
+        sound = all(count >= 0 and count == n for count, n in zip(counts, lengths, strict=True))
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise BadInput("these are no lengths", got=repr(lengths)[:100], wanted="a whole number of frames an utterance")
+    return counts
+
+
 def _unpadded(node: str, tensor: Tensor, counts: list[int], mask: Tensor | None) -> Tensor:
     utterances, frames = tensor.shape[:2]
     if mask is not None:
@@ -97,7 +111,7 @@ def _unpadded(node: str, tensor: Tensor, counts: list[int], mask: Tensor | None)
         got = f"{len(counts)} lengths from {min(counts, default=0)} to {max(counts, default=0)}"
         raise BadInput(problem, got=got, wanted=f"{utterances} lengths from 0 to {frames}")
     if all(count == frames for count in counts):
-        return tensor.reshape(-1, tensor.shape[2])
+        return tensor.flatten(0, 1)
     return torch.cat([rows[:count] for rows, count in zip(tensor, counts, strict=True)])
 
 

@@ -14,6 +14,7 @@ the pairs, never on the number of frames.
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from otoscope.reduce.precision import PRECISIONS, choose_precision
 from otoscope.reduce.sums import Layout, PairName, Sums, asked_pairs, listed, resolve
 
 FORMAT = 2
+UNDECIDED, EXACT = "a block of frames was never full", "the input is given in float64"
 # Frames wait until the matrix products of a block run at full speed.
 BLOCK_BYTES, BLOCK_FRAMES = 3 * 2**26, (256, 8192)
 # The squares of larger values (of their squared norms), and above all sums of them, leave the range of float64.
@@ -71,12 +73,14 @@ class Moments:
             raise BadOption("folds are parts of the utterances", got=folds, wanted="0, or 2 and more")
         self._folds, self._squared_norms = folds, squared_norms
         self._dtype = torch.float32 if precision == "float32" else torch.float64
-        self._why = "a block of frames was never full" if precision == "auto" else "asked for"
+        self._why = UNDECIDED if precision == "auto" else "asked for"
         self._layout: Layout | None = None
         self._shift: Tensor = torch.zeros(0, dtype=torch.float64)
         self._resolution: dict[str, float] = {}
         self._parts: list[Sums] = []
         self._waiting, self._owners = 0, list[tuple[int, int]]()
+        # What was finalized shares the sums until they grow.
+        self._finalized: weakref.WeakSet[Covariances] = weakref.WeakSet()
         if widths is not None:
             self._lay_out(widths)
 
@@ -87,7 +91,10 @@ class Moments:
     def __getstate__(self) -> dict[str, Any]:
         # The block of waiting frames can be the largest part of a small accumulator that travels between processes.
         self._flush()
-        return {name: value for name, value in self.__dict__.items() if name != "_block"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_block", "_finalized")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= {**state, "_finalized": weakref.WeakSet()}
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -152,9 +159,9 @@ class Moments:
         for node, array in arrays.items():
             step = torch.finfo(array.dtype).eps if array.dtype.is_floating_point else EPSILON
             self._resolution[node] = max(self._resolution[node], step)
-            if self._precision == "auto" and self._dtype == torch.float32 and step < torch.finfo(torch.float32).eps:
+            if self._precision == "auto" and step < torch.finfo(torch.float32).eps and self._why != EXACT:
                 self._flush()
-                self._set_dtype(torch.float64, f"node {node!r} came in float64")
+                self._set_dtype(torch.float64, EXACT)
         start = 0
         for count, owner in zip(counts, owners, strict=True):
             end = start + count
@@ -184,6 +191,7 @@ class Moments:
         self._flush()
         if other.frames and self.frames == 0:
             self._shift = torch.cat([other._shift[other._layout.columns[node]] for node in layout.widths])
+        self._grow()
         for part, others in zip(self._parts, other._parts, strict=True):
             if others.frames:
                 part.add_sums(others, self._shift, other._shift)
@@ -206,7 +214,9 @@ class Moments:
         parts = [part for fold, part in enumerate(self._parts) if fold != without]
         if not sum(part.frames for part in parts):
             raise BadInput("there is nothing to read yet", got="0 frames", wanted="at least one update with frames")
-        return Covariances(parts, self._shift, dict(self._resolution), self._dtype, self._squared_norms)
+        sums = Covariances(parts, self._shift, dict(self._resolution), self._squared_norms)
+        self._finalized.add(sums)
+        return sums
 
     def save(self, path: Path | str) -> None:
         """Write everything to one safetensors file (JSON in its header), in one step. `load` gives the same sums."""
@@ -224,7 +234,7 @@ class Moments:
         if self._layout:
             tensors["shift"] = self._shift
             for fold, part in enumerate(self._parts):
-                tensors[f"{fold}.counts"] = torch.tensor([part.frames, part.utterances], dtype=torch.int64)
+                tensors[f"{fold}.counts"] = torch.tensor([part.frames, part.utterances, part.coarse], dtype=torch.int64)
                 tensors[f"{fold}.total"] = part.total
                 tensors |= {f"{fold}.product.{index}": product for index, product in enumerate(part.products)}
         with atomic_path(Path(path)) as temporary:
@@ -255,7 +265,8 @@ class Moments:
         if moments._layout:
             moments._resolution, moments._shift = header["resolution"], tensors["shift"]
             for fold, part in enumerate(moments._parts):
-                part.frames, part.utterances = map(int, tensors[f"{fold}.counts"])
+                part.frames, part.utterances, coarse = map(int, tensors[f"{fold}.counts"])
+                part.coarse = bool(coarse)
                 part.total = tensors[f"{fold}.total"]
                 part.products = [tensors[f"{fold}.product.{index}"] for index in range(len(part.products))]
         return moments
@@ -310,10 +321,17 @@ class Moments:
             self._flush(full=True)
         return taken
 
+    def _grow(self) -> None:
+        """Leave what was finalized before the sums grow."""
+        for sums in self._finalized:
+            sums.keep()
+        self._finalized.clear()
+
     def _flush(self, full: bool = False) -> None:
         """Bring the waiting frames into the sums."""
         if not self._waiting or self._layout is None:
             return
+        self._grow()
         layout, rows, shift = self._layout, self._block[: self._waiting], self._shift.to(self._dtype)
 
         def take_shift(node: str) -> None:
@@ -323,7 +341,7 @@ class Moments:
                 rows[:, norm].copy_(torch.linalg.vecdot(shifted, shifted)).sub_(shift[norm])
 
         in_parallel(take_shift, layout.widths, self._waiting)
-        choosing = full and self._precision == "auto" and self._why == "a block of frames was never full"
+        choosing = full and self._precision == "auto" and self._why == UNDECIDED
         choice = choose_precision(rows, layout, self._resolution) if choosing else None
         if len(self._parts) == 1:
             self._parts[0].add(rows)

@@ -63,7 +63,9 @@ def fit_probe(sums: Covariances, layer: str, labels: str, shrinkage: float = SHR
     if float(sums.covariance(layer, layer).diagonal().sum()) <= float(sums.rounding(layer).sum()):
         raise BadInput(f"node {layer!r} has no variance", got="units that stay the same", wanted="some that vary")
     within = (1 - shrinkage) * within
-    within.diagonal().add_(shrinkage * variance.clamp(min=1e-300))
+    # Where a layer does not vary within labels, what rounding leaves of it must not be inverted.
+    spread = sums.covariance(layer, layer).diagonal().mean()
+    within.diagonal().add_(shrinkage * torch.maximum(variance, 1e-10 * spread))
     weight = torch.zeros(len(within), len(share), dtype=torch.float64)
     # The smallest-norm solution where even so there is no inverse.
     weight[:, met] = torch.linalg.lstsq(within, away, driver="gelsd").solution

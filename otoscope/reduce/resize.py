@@ -86,5 +86,11 @@ def same_width(arrays: Mapping[str, Tensor], *, flat: bool) -> dict[str, Tensor]
 
 
 def interpolate_frames(x: Tensor, frames: int) -> Tensor:
-    """`(frame, unit)` at another number of frames by linear interpolation in time; first and last frame stay."""
+    """`(frame, unit)` at another number of frames by linear interpolation in time; first and last frame stay.
+
+    Raises:
+        BadInput: there are no frames to interpolate between, or none are wanted.
+    """
+    if not len(x):
+        raise BadInput("there are no frames to interpolate between", got="0 frames", wanted="at least 1")
     return interpolate_units(x.T, frames).T

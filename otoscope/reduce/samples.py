@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from otoscope.base import BadInput
+from otoscope.base import BadInput, BadOption
 
 
 class FrameSample:
@@ -23,6 +23,8 @@ class FrameSample:
     """
 
     def __init__(self, size: int | None, seed: int = 0):
+        if size is not None and size < 1:
+            raise BadOption("a sample has frames", got=size, wanted="1 or more, or None for all")
         self.size, self.seed = size, seed
         self.seen = 0
         self._rows: dict[str, Tensor] = {}
@@ -71,6 +73,11 @@ class FrameSample:
         self._keep(other._marks, other._rows)
 
     def _keep(self, marks: np.ndarray, batch: Mapping[str, Tensor]) -> None:
+        if not len(marks) and self._rows:
+            return
+        widths, known = ({node: rows.shape[1] for node, rows in each.items()} for each in (batch, self._rows))
+        if known and widths != known:
+            raise BadInput("these frames have other nodes or widths than before", got=widths, wanted=known)
         if self.size is not None and len(self) == self.size and len(marks):
             better = marks[:, 0] > self._marks[:, 0].min()
             marks, batch = marks[better], {node: rows[torch.from_numpy(better)] for node, rows in batch.items()}

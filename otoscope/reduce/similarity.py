@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from otoscope.base import BadOption, choose
+from otoscope.base import BadInput, BadOption, choose
 from otoscope.reduce.comparison import FOLDS, REPAIRINGS, SAMPLE, Comparison, Findings
 from otoscope.reduce.covariances import Covariances
 from otoscope.reduce.frames import Array, valid_frames
@@ -127,6 +127,8 @@ def similarity_matrix(
 
     Raises and warns as `similarity` does.
     """
+    if isinstance(a, Mapping) and not a:
+        raise BadInput("there are no layers to compare", got="an empty mapping", wanted="at least one: (frame, unit)")
     level = level_of(interval)
     if baseline is not None:
         choose("baseline", baseline, ("permutation",))
@@ -138,7 +140,7 @@ def similarity_matrix(
     pairs = list(product(layers.values(), others.values()))
     notes = []
     if lengths is None and (level or baseline):
-        first = next(iter(nodes.values()))
+        first = np.asarray(next(iter(nodes.values())))
         if first.ndim == 2:
             lengths = [len(part) for part in np.array_split(np.arange(len(first)), min(FOLDS, max(len(first) // 2, 1)))]
             notes.append(f"no lengths were given: the frames are taken in {len(lengths)} stretches, not in utterances")
@@ -146,8 +148,8 @@ def similarity_matrix(
     comparison = Comparison(
         measures,
         pairs,
-        folds=min(folds, count) if level else 0,
-        repairings=min(repairings, count - 1) if baseline else 0,
+        folds=max(min(folds, count), 2) if level else 0,
+        repairings=max(min(repairings, count - 1), 1) if baseline else 0,
         precision=precision,
         sample=sample,
         level=level or LEVEL,
@@ -162,10 +164,14 @@ def similarity_matrix(
 
 
 def level_of(interval: str | float | None) -> float | None:
-    if interval is None or isinstance(interval, float):
-        return interval
-    choose("interval", interval, ("jackknife",))
-    return LEVEL
+    if interval is None:
+        return None
+    if isinstance(interval, str):
+        choose("interval", interval, ("jackknife",))
+        return LEVEL
+    if not 0 < interval < 1:
+        raise BadOption("an interval has a level", got=interval, wanted='"jackknife", or between 0 and 1, as 0.95')
+    return float(interval)
 
 
 def with_preset(
@@ -197,14 +203,17 @@ def _read_as(
     way: Preset, nodes: Mapping[str, Array], lengths: Sequence[int] | None
 ) -> tuple[dict[str, Array], Sequence[int] | None]:
     """The nodes as a preset reads them: with flat layers each value of a frame is a frame of its own."""
+    padded = any(getattr(array, "ndim", 2) == 3 for array in nodes.values())
     arrays, counts = valid_frames(nodes, lengths, None, LARGEST)
     same = same_width(arrays, flat=way.flat)
     values = max(array.shape[1] for array in arrays.values()) if way.flat else 1
-    return dict(same), None if lengths is None else [count * values for count in counts]
+    return dict(same), [count * values for count in counts] if lengths is not None or padded else None
 
 
 def _named(arrays: Array | Mapping[str, Array], name: str) -> dict[str, Array]:
-    return {str(k): v for k, v in arrays.items()} if isinstance(arrays, Mapping) else {name: arrays}
+    found = {str(k): v for k, v in arrays.items()} if isinstance(arrays, Mapping) else {name: arrays}
+    # What comes as lists is an array too.
+    return {k: np.asarray(v) if isinstance(v, (list, tuple)) else v for k, v in found.items()}
 
 
 def _dataset(

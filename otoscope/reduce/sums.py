@@ -6,6 +6,7 @@ its partners that are neighbours, so that many pairs are formed at once and pair
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Literal, NamedTuple, TypeAlias
@@ -93,6 +94,8 @@ class Sums:
     def __init__(self, layout: Layout):
         self.layout = layout
         self.frames = self.utterances = 0
+        #: Whether any product was formed in float32, which leaves an error of that size for good.
+        self.coarse = False
         self.total = torch.zeros(layout.width, dtype=torch.float64)
         self.products = [
             torch.zeros(left.stop - left.start, right.stop - right.start, dtype=torch.float64)
@@ -119,6 +122,13 @@ class Sums:
         in_parallel(add_strip, order, WORTH_A_THREAD if len(order) > 2 and len(rows) > SUMMED_AT_ONCE else 0)
         in_parallel(add_columns, self.layout.columns.values(), len(rows))
         self.frames += len(rows)
+        self.coarse |= rows.dtype != torch.float64
+
+    def copy(self) -> Sums:
+        """The same sums, which stay as they are when these grow."""
+        twin = copy.copy(self)
+        twin.total, twin.products = self.total.clone(), [product.clone() for product in self.products]
+        return twin
 
     def product(self, a: str, b: str) -> Tensor:
         """The sum of products of a pair, `(column of a, column of b)`, a view. Raises `BadInput` if not asked for."""
@@ -156,6 +166,7 @@ class Sums:
                 s[-1] += lean @ s[:-1]
             self.total[self.layout.columns[node]] += s + n * e
         self.frames += n
+        self.coarse |= other.coarse
         self.utterances += other.utterances
 
     def _move(self, node: str, shift: Tensor, other: Sums, other_shift: Tensor) -> tuple[Tensor | None, Tensor]:
