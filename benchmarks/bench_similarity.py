@@ -38,11 +38,19 @@ def seconds(step: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def product_rate(dtype: torch.dtype, size: int = 2048) -> float:
-    """Multiply-adds, counted as two, per second in a square matrix product: the best of five."""
+def product_rate(dtype: torch.dtype, size: int = 2048, lasting: float = 2.0) -> float:
+    """Multiply-adds, counted as two, per second in square matrix products, over some seconds.
+
+    The best of a few short ones would be what the machine can do when nothing else runs, which a pass of half a minute
+    never meets.
+    """
     a = torch.randn(size, size, dtype=dtype)
-    out = torch.empty_like(a)
-    return 2 * size**3 / min(seconds(lambda: torch.mm(a, a, out=out)) for _ in range(5))
+    out = torch.mm(a, a)
+    count, start = 0, time.perf_counter()
+    while (took := time.perf_counter() - start) < lasting:
+        torch.mm(a, a, out=out)
+        count += 1
+    return 2 * size**3 * count / took
 
 
 def made_up_layers(layers: int, width: int, frames: int, seed: int) -> dict[str, torch.Tensor]:
@@ -137,9 +145,13 @@ def four_measures(data: dict[str, torch.Tensor], pairs: list[tuple[str, str]], o
         one, reading = statistics.median(passes), statistics.median(readings)
         whole[precision] = one + reading
         print(f"{precision} ({moments.precision}):")
-        print(f"  product rate {statistics.median(rates) / 1e9:.0f} Gflop/s, floor {operations / statistics.median(rates):.2f} s")
-        print(f"  accumulation {one:.2f} s, at {statistics.median(shares):.0%} of the rate (median of {options.repeat})")
-        print(f"  reading {', '.join(FOUR)}: {reading:.2f} s, {reading / (one + reading):.0%} of the whole {one + reading:.2f} s")
+        rate = statistics.median(rates)
+        print(f"  product rate {rate / 1e9:.0f} Gflop/s, floor {operations / rate:.2f} s")
+        print(
+            f"  accumulation {one:.2f} s, at {statistics.median(shares):.0%} of the rate (median of {options.repeat})"
+        )
+        part = reading / (one + reading)
+        print(f"  reading {', '.join(FOUR)}: {reading:.2f} s, {part:.0%} of the whole {one + reading:.2f} s")
         found = similarities(moments, FOUR, pairs)
     timed, total, took = pairs[:: max(1, len(pairs) // options.loop_pairs)][: options.loop_pairs], 0.0, {}
     for name, loop in LOOPS.items():
@@ -149,10 +161,12 @@ def four_measures(data: dict[str, torch.Tensor], pairs: list[tuple[str, str]], o
         total += took[name]
         apart = max(abs(values[p] - found.values[name][p]) for p in timed)
         how = f"extrapolated from {len(timed)}" if len(timed) < len(pairs) else "all timed"
-        print(f"loop {name:>6}: {took[name]:8.2f} s for {len(pairs)} pairs ({how}), float32; differs by {apart:.1e} at most")
+        print(f"loop {name:>6}: {took[name]:8.2f} s for {len(pairs)} pairs ({how}), float32; differs by {apart:.1e}")
     for precision, time_taken in whole.items():
-        print(f"loops {total:.1f} s against one pass in {precision} {time_taken:.2f} s: {total / time_taken:.0f} times; ", end="")
-        print(f"of the CKA loop alone {took['cka'] / time_taken:.2f} times")
+        print(
+            f"loops {total:.1f} s, one pass in {precision} {time_taken:.2f} s: {total / time_taken:.0f} times; ", end=""
+        )
+        print(f"the CKA loop alone {took['cka'] / time_taken:.2f} times")
 
 
 def every_measure(data: dict[str, torch.Tensor], pairs: list[tuple[str, str]], options: argparse.Namespace) -> None:
@@ -189,15 +203,16 @@ def main() -> None:
         memory(options.layers, options.width, options.frames)
         return
     threadpool_limits(options.threads)  # numpy's own, in the loops
-    size = ["--layers", str(options.layers), "--width", str(options.width), "--threads", str(options.threads)]
-    for frames in (options.frames, 10 * options.frames):
-        subprocess.run([sys.executable, __file__, "--memory", "--frames", str(frames), *size], check=True)
     first, second = (made_up_layers(options.layers, options.width, options.frames, seed) for seed in (1, 2))
     data, pairs = first | second, list(itertools.product(first, second))
     print(f"{options.layers} + {options.layers} layers of {options.width}, {options.frames} frames, float32: ", end="")
     four_measures(data, pairs, options)
     every_measure(data, pairs, options)
     all_with_all(data, options)
+    del data, first, second
+    size = ["--layers", str(options.layers), "--width", str(options.width), "--threads", str(options.threads)]
+    for frames in (options.frames // 2, 5 * options.frames):
+        subprocess.run([sys.executable, __file__, "--memory", "--frames", str(frames), *size], check=True)
 
 
 if __name__ == "__main__":
