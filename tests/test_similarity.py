@@ -283,3 +283,14 @@ def test_the_matrix_of_two_arrays_and_its_file(tmp_path):
         xr.testing.assert_equal(read, dataset)
         assert read.attrs["settings"] == dataset.attrs["settings"]
         assert read.attrs["frames"] == 400
+
+
+def test_how_a_value_was_made_is_noted_and_is_no_warning(recwarn):
+    x, y = layers()
+    dataset = similarity_matrix(x, y, measures="knn", sample=100)
+    assert dataset.notes == "knn: over a sample of 100 of 400 frames"
+    dataset = similarity_matrix(x, y, measures="cka", preset="ollerenshaw2021")
+    assert dataset.notes.startswith("preset ollerenshaw2021 (the paper's text)")
+    dataset = similarity_matrix(x, y, measures="cka", interval="jackknife")
+    assert dataset.notes == "no lengths were given: the frames are taken in 20 stretches, not in utterances"
+    assert not recwarn.list

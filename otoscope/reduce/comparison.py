@@ -172,7 +172,7 @@ class Comparison:
         if measures is not None:
             chosen = {choose("measure", name, self.measures): self.measures[name] for name in measures}
         whole = self._read(chosen)
-        found = Findings(whole.values, whole.kept, whole.notes)
+        found = Findings(whole.values, whole.kept, whole.notes, whole.remarks)
         if self.folds:
             self._add_intervals(found, chosen)
         if self.repaired:
@@ -206,18 +206,18 @@ class Comparison:
         if of_sums and self.moments is not None:
             read = read_sums(self.moments.finalize(without=without), of_sums, self.pairs, self.settings)
             if self.moments.precision.startswith("products in float32"):
-                read.notes = (*read.notes, self.moments.precision)
+                read.remarks = (self.moments.precision,)
         if of_frames and self.sample is not None:
             frames: dict[str, Tensor] = self.sample.frames
             if without is not None:
                 keep = torch.from_numpy(self.sample.folds != without)
                 frames = {node: rows[keep] for node, rows in frames.items()}
             more = read_frames(frames, of_frames, self.pairs, self.settings)
-            notes = [*read.notes, *more.notes]
+            remarks = list(read.remarks)
             if self.sample.seen > len(self.sample):
                 share = f"{len(self.sample)} of {self.sample.seen} frames"
-                notes.append(f"{', '.join(of_frames)}: over a sample of {share}")
-            read = Similarities(read.values | more.values, read.kept, tuple(notes))
+                remarks.append(f"{', '.join(of_frames)}: over a sample of {share}")
+            read = Similarities(read.values | more.values, read.kept, (*read.notes, *more.notes), tuple(remarks))
         return read
 
 

@@ -29,11 +29,19 @@ class RankWarning(UserWarning):
 
 @dataclass
 class Similarities:
-    """`values[measure][a, b]`; `kept[node]`: principal directions SVCCA kept; `notes`: what limits them, in words."""
+    """What measures say.
+
+    Attributes:
+        values: `[measure][a, b]`.
+        kept: of each node the principal directions that SVCCA kept.
+        notes: what limits the values, in words; said as warnings, too.
+        remarks: how they were made.
+    """
 
     values: dict[str, dict[PairName, float]]
     kept: dict[str, int]
     notes: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def read_sums(

@@ -158,12 +158,13 @@ def similarity_matrix(
     )
     comparison.update(nodes, lengths)
     found = comparison.read()
-    found.notes = (*found.notes, *notes, *([way.words] if way else []))
     warn(found.notes)
+    found.remarks = (*found.remarks, *notes, *([way.words] if way else []))
     return _dataset(comparison, found, layers, others, with_other=b is not None)
 
 
 def level_of(interval: str | float | None) -> float | None:
+    """The level of the intervals that were asked for; None for none. Raises `BadOption` for what is no level."""
     if interval is None:
         return None
     if isinstance(interval, str):
@@ -177,7 +178,7 @@ def level_of(interval: str | float | None) -> float | None:
 def with_preset(
     way: Preset | None, measures: Iterable[str] | str, options: dict[str, Any]
 ) -> tuple[Iterable[str] | str, dict[str, Any]]:
-    """The code of the paper calls plain CCA what its text calls SVCCA."""
+    """Measures and options under a preset: the code of the paper calls plain CCA what its text calls SVCCA."""
     if way is None or way.threshold is None:
         return measures, options
     wanted = [measures] if isinstance(measures, str) else list(measures)
@@ -227,7 +228,7 @@ def _dataset(
             "utterances": comparison.utterances,
             "settings": json.dumps(comparison.settings, default=repr),
             "otoscope_version": importlib.metadata.version("otoscope"),
-            "notes": "\n".join(found.notes),
+            "notes": "\n".join([*found.notes, *found.remarks]),
         },
     )
 

@@ -105,6 +105,9 @@ def compare(
         choose("baseline", each, BASELINES)
     listeners = open_networks(networks_or_runs, layers, epochs)
     speech = heard_by(listeners[0].module, corpus, strict=strict)
+    for listener in listeners[1:]:
+        # One input for all: those that take other features are refused by name.
+        heard_by(listener.module, speech)
     reading = make_reading(listeners, align, maps, preset)
     if reading.preset is not None:
         speech = controlled_input(speech, reading)
@@ -115,7 +118,7 @@ def compare(
     wanted = combinations_with_replacement(everything, 2) if one_way else product(everything, everything)
     pairs = [(str(a), str(b)) for a, b in wanted]
     pairs += [(str(representation), name) for representation in everything for name in nodes]
-    check_memory(listeners, pairs, folds if level else 0)
+    check_memory(listeners, pairs, (folds if level else 0) + (repairings if "permutation" in baselines else 0))
     settings: dict[str, Any] = {"precision": precision, "seed": seed, **options}
     comparison = Comparison(
         measures,
@@ -157,7 +160,7 @@ def compare(
     if probes.probes:
         add_probes(result, probes, everything, nodes, level or LEVEL)
     rare = [f"{each.left_out} rarer labels of {name!r} are left out" for name, each in labels.items() if each.left_out]
-    notes = [*found.notes, *reading.words(listeners), *rare]
+    notes = [*found.notes, *found.remarks, *reading.words(listeners), *rare]
     warn(found.notes)
     result.attrs |= {
         "frames": comparison.frames,
@@ -191,19 +194,19 @@ def controlled_input(speech: Speech, reading: Reading) -> Speech:
     raise BadOption("no utterance is as long as the preset's input", got=f"{longest} frames", wanted=f"{wanted}")
 
 
-def check_memory(listeners: Sequence[Listener], pairs: Sequence[tuple[str, str]], folds: int) -> None:
-    """Raises `BadOption` where the sums of these pairs would not fit."""
+def check_memory(listeners: Sequence[Listener], pairs: Sequence[tuple[str, str]], times: int) -> None:
+    """Raises `BadOption` where the sums of these pairs, kept so many times, would not fit."""
     widths = {
         str(name): layer.width
         for listener in listeners
         for name, layer in zip(listener.representations, listener.layers, strict=True)
     }
     numbers = sum(widths.get(a, 0) * widths.get(b, 100) for a, b in pairs)
-    size = 8 * numbers * max(folds, 1)
+    size = 8 * numbers * max(times, 1)
     if size > MOST_BYTES:
         raise BadOption(
             f"the sums of {len(pairs)} pairs of layers do not fit into memory",
-            got=f"{size / 2**30:.0f} GiB" + (f" ({folds} folds)" if folds else ""),
+            got=f"{size / 2**30:.0f} GiB" + (f" for {times} folds and re-pairings" if times else ""),
             wanted=f"at most {MOST_BYTES / 2**30:.0f} GiB",
             remedy="choose fewer layers or epochs, fewer folds, or compare through training (through_training)",
         )

@@ -150,7 +150,7 @@ def through_training(
     add_health(result, listeners, along)
     if probes.probes:
         add_probes(result, probes, last, nodes, level or LEVEL)
-    notes = list(dict.fromkeys([*found.notes, *ending.notes]))
+    notes = list(dict.fromkeys([*found.notes, *ending.notes, *found.remarks]))
     notes += reading.words(listeners)
     result.attrs |= {
         "frames": along.frames,
