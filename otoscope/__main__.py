@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+# Threads that wait for each other sleep instead of spinning: on a machine that others use, or that lends a share of its
+# processors, spinning takes the time that the thread waited for would need, and training took ten times as long.
+# Read once, when torch is loaded, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import typer
 
 import otoscope

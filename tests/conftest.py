@@ -8,6 +8,8 @@ from pathlib import Path
 
 # The arrays of tests are too small to be shared between threads, which wait for each other on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# As the command line has it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
