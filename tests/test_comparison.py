@@ -174,7 +174,7 @@ def test_measures_of_frames_look_at_a_sample_from_which_folds_are_left_out():
     found = comparison.read()
     frames, folds = comparison.sample.frames, comparison.sample.folds
     assert len(folds) == 80
-    assert found.notes[-1] == f"knn: over a sample of 80 of {comparison.frames} frames"
+    assert found.remarks[-1] == f"knn: over a sample of 80 of {comparison.frames} frames"
     for a, b in PAIRS:
         parts = [
             similarity(frames[a][np.flatnonzero(folds != fold)], frames[b][np.flatnonzero(folds != fold)], "knn", k=5)

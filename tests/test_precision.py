@@ -83,7 +83,7 @@ def test_whatever_is_chosen_no_measure_loses_more_than_a_ten_millionth(units, co
     x, y = related((condition, condition), (units, units), 20_000)
     found, wanted = (read_in(precision, x, y) for precision in ("auto", "float64"))
     if condition > 1e3:
-        assert not any("float32" in note for note in found.notes)
+        assert not any("float32" in note for note in found.remarks)
     worst = max((abs(found.values[m]["x", "y"] - wanted.values[m]["x", "y"]), m) for m in OF_SUMS)
     assert worst[0] <= 1e-7, worst
 
@@ -212,9 +212,9 @@ def test_the_choice_is_saved_and_so_is_that_none_was_made(tmp_path):
 def test_what_is_chosen_stands_in_the_notes():
     x, y = related((10, 10), (64, 64), 3000)
     found = {precision: read_in(precision, x, y, 500) for precision in ("auto", "float64", "float32")}
-    assert any(note.startswith("products in float32: condition numbers are") for note in found["auto"].notes)
-    assert not any("float32" in note for note in found["float64"].notes)
-    assert found["float32"].notes[-1] == "products in float32: asked for"
+    assert any(note.startswith("products in float32: condition numbers are") for note in found["auto"].remarks)
+    assert not any("float32" in note for note in found["float64"].remarks)
+    assert found["float32"].remarks[-1] == "products in float32: asked for"
     for measure in OF_SUMS:
         assert found["auto"].values[measure] != found["float64"].values[measure]
     assert found["auto"].values["cca"]["x", "y"] == pytest.approx(DIRECT["cca"](x, y), abs=1e-7)
