@@ -26,7 +26,7 @@ from otoscope.reduce.measures import chosen_measures
 from otoscope.reduce.readout import warn
 from otoscope.reduce.resize import PRESETS
 from otoscope.reduce.similarity import level_of, with_preset
-from otoscope.study.nodes import MEL, find_labels, mel_frames
+from otoscope.study.nodes import MEL, find_labels, mel_frames, node_frames
 from otoscope.study.pair_tables import PAIR_DIMS, add_probes, lay_out, pair_table
 from otoscope.study.probes import ProbePass
 from otoscope.study.representations import Listener, Reading, hear, open_networks, points_a_frame
@@ -141,10 +141,8 @@ def compare(
             mel = mel_frames(batch, speech)
             if points == 1:
                 probes.update(batch, {**heard, MEL: mel}, numbers)
-            extra = {MEL: mel} if MEL in nodes else {}
-            extra |= {name: label.one_hot(numbers[name]) for name, label in labels.items()}
-            repeated = {name: rows.repeat_interleave(points, 0) for name, rows in extra.items()}
-            comparison.update({**heard, **repeated}, lengths, keys=batch.indices)
+            others = node_frames(nodes, labels, numbers, mel, points)
+            comparison.update({**heard, **others}, lengths, keys=batch.indices)
             if random:
                 shadows = [r for listener in random for r in listener.representations]
                 twins = {str(e): batch.values[s] for e, s in zip(everything, shadows, strict=True)}

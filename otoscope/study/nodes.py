@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,3 +94,12 @@ def mel_frames(batch: Batch, speech: Speech) -> Tensor:
     """The features of a batch on its grid, `(frame, mel)`."""
     rows = [speech.features[index] for index in batch.indices]
     return torch.cat([on_grid(each, frames) for each, frames in zip(rows, batch.lengths, strict=True)])
+
+
+def node_frames(
+    nodes: Sequence[str], labels: Mapping[str, Labels], numbers: Mapping[str, Tensor], mel: Tensor, points: int
+) -> dict[str, Tensor]:
+    """The frames of all nodes of a batch, each as often as a layer has points in a frame."""
+    found = {MEL: mel} if MEL in nodes else {}
+    found |= {name: label.one_hot(numbers[name]) for name, label in labels.items()}
+    return {name: rows.repeat_interleave(points, 0) for name, rows in found.items()}

@@ -29,7 +29,7 @@ from otoscope.study.compare import (
     make_reading,
     with_random_weights,
 )
-from otoscope.study.nodes import MEL, find_labels, mel_frames
+from otoscope.study.nodes import MEL, find_labels, mel_frames, node_frames
 from otoscope.study.probes import ProbePass
 from otoscope.study.representations import Listener, Representation, hear, open_networks, points_a_frame
 from otoscope.study.speech import Speech, heard_by
@@ -123,14 +123,11 @@ def through_training(
         for batch in hear([*listeners, *random], speech, reading, batch_size, among):
             numbers = {name: label.numbers(batch) for name, label in labels.items()}
             heard = _ordered(listeners, batch.values)
-            extra = {name: label.one_hot(numbers[name]) for name, label in labels.items()}
             mel = mel_frames(batch, speech)
-            if MEL in nodes:
-                extra[MEL] = mel
             points = points_a_frame(batch)
-            repeated = {name: rows.repeat_interleave(points, 0) for name, rows in extra.items()}
+            others = node_frames(nodes, labels, numbers, mel, points)
             lengths = [length * points for length in batch.lengths]
-            along.update({**heard, **repeated}, lengths, keys=batch.indices)
+            along.update({**heard, **others}, lengths, keys=batch.indices)
             end.update({str(r): batch.values[r] for r in last.representations}, lengths, keys=batch.indices)
             for listener in random:
                 pairs_of = zip(last.representations, listener.representations, strict=True)
