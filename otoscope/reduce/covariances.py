@@ -78,14 +78,20 @@ class Covariances:
         A squared norm from the mean is the one from the shift less 2 m x, but for a constant (m: the mean, x: the
         frame, both from the shift), so that the products of shifted columns are enough.
         """
-        leans, traces = [], []
+        leans, traces, means = [], [], []
         for node in (a, b):
-            units = self._layout.units(node)
+            units, columns = self._layout.units(node), self._layout.columns[node]
             leans.append(torch.cat([-2 * self._mean[units], torch.ones(1, dtype=torch.float64)]))
-            traces.append(float(self.covariance(node, node).trace()))
-        means = [self._mean[self._layout.columns[node]] for node in (a, b)]
-        product = torch.addr(self._product(a, b), *means, alpha=-1)
-        return float(leans[0] @ product @ leans[1]) + traces[0] * traces[1]
+            traces.append(float(self.variance(node).sum()))
+            means.append(float(leans[-1] @ self._mean[columns]))
+        product = sum(float(leans[0] @ part.product(a, b) @ leans[1]) for part in self._parts) / self.frames
+        return product - means[0] * means[1] + traces[0] * traces[1]
+
+    def variance(self, node: str) -> Tensor:
+        """Of each unit over frames, `(unit,)`: the diagonal of the covariance. At least 0."""
+        units = self._layout.units(node)
+        squares = torch.stack([part.product(node, node).diagonal() for part in self._parts]).sum(0) / self.frames
+        return (squares[: self.width(node)] - self._mean[units] ** 2).clamp(min=0)
 
     def rounding(self, node: str) -> Tensor:
         """Variance per unit, `(unit,)`, that rounding alone can make: a unit with no more than this is constant.
@@ -93,7 +99,7 @@ class Covariances:
         It is the rounding of the input (uniform over a spacing of eps |x|, so eps^2 x^2 / 12, for the coarsest dtype
         that came in) and the cancellation between shift and mean.
         """
-        variance = self.covariance(node, node).diagonal().clamp(min=0)
+        variance = self.variance(node)
         cancelled = EPSILON * (variance + self._mean[self._layout.units(node)] ** 2)
         return self._resolution[node] ** 2 / 12 * (variance + self.mean(node) ** 2) + cancelled
 

@@ -33,7 +33,8 @@ from otoscope.reduce.sums import Layout, PairName, Sums, asked_pairs, listed, re
 
 FORMAT = 2
 UNDECIDED, EXACT = "a block of frames was never full", "the input is given in float64"
-# Frames wait until the matrix products of a block run at full speed.
+# Frames wait until the matrix products of a block run at full speed, and take longer than adding them to the sums: a
+# block takes so much memory, or half of the sums'.
 BLOCK_BYTES, BLOCK_FRAMES = 3 * 2**26, (256, 8192)
 # The squares of larger values (of their squared norms), and above all sums of them, leave the range of float64.
 LARGEST, LARGEST_OF_NORMS = 1e145, 1e70
@@ -309,7 +310,8 @@ class Moments:
         assert self._layout is not None
         if "_block" not in self.__dict__:
             least, most = BLOCK_FRAMES
-            size = BLOCK_BYTES // (self._layout.width * self._dtype.itemsize)
+            sums = sum(product.nbytes for product in self._parts[0].products)
+            size = max(BLOCK_BYTES, sums // 2) // (self._layout.width * self._dtype.itemsize)
             self._block = torch.empty(min(max(size, least), most), self._layout.width, dtype=self._dtype)
         taken = min(frames.stop - frames.start, len(self._block) - self._waiting)
         for node, array in arrays.items():
@@ -343,6 +345,8 @@ class Moments:
         in_parallel(take_shift, layout.widths, self._waiting)
         choosing = full and self._precision == "auto" and self._why == UNDECIDED
         choice = choose_precision(rows, layout, self._resolution) if choosing else None
+        if choice is not None:
+            rows = rows.to(choice.dtype)
         if len(self._parts) == 1:
             self._parts[0].add(rows)
         else:

@@ -13,6 +13,8 @@ from otoscope.reduce.parallel import once
 
 # Below this share of the largest, the root of an eigenvalue of A A^T is no longer the singular value of A to 1e-10.
 SQUARE_LOSES = 1e-10
+# Up to this condition number of a covariance, its faintest directions are exact to 1e-10 without scaling the units.
+EVEN = 1e6
 # The squared norms of frames, multiplied, leave the range of float64 below this.
 SMALLEST_VARIANCE = 1e-140
 
@@ -28,7 +30,7 @@ class Node:
     def __init__(self, covariances: Covariances, name: str):
         self.covariances, self.name = covariances, name
         self.frames, self.units = covariances.frames, covariances.width(name)
-        self.variance = self.covariance.diagonal().clone()
+        self.variance = covariances.variance(name)
         self.rounding = covariances.rounding(name)
         self.varying = self.variance > self.rounding
         if not self.varying.any():
@@ -52,11 +54,21 @@ class Node:
         return self._directions(self.covariance, self.rounding)
 
     @once
+    def even(self) -> bool:
+        """Whether the principal directions, each scaled to variance 1, are good whitened ones."""
+        variances = self.principal[0]
+        return len(variances) == self.units and float(variances[0]) < EVEN * float(variances[-1])
+
+    @once
     def whitening(self) -> Tensor:
         """`(direction, unit)`: the map W with W S W^T = 1.
 
-        The units are scaled to variance 1 first, so that a quiet unit beside a loud one is not taken for rounding.
+        The principal directions where the variances are even. Elsewhere the units are scaled to variance 1 first, so
+        that a quiet unit beside a loud one is not taken for rounding.
         """
+        if self.even:
+            variances, directions = self.principal
+            return (directions / variances.sqrt()).T
         scale = self.variance[self.varying].sqrt()
         correlation = self.covariance[self.varying][:, self.varying] / torch.outer(scale, scale)
         variances, directions = self._directions(correlation, self.rounding[self.varying] / scale**2)
@@ -149,6 +161,8 @@ class Pair:
         """The canonical correlations between the principal directions that hold `threshold` of each variance."""
         (variances, left), (other_variances, right) = self.a.principal, self.b.principal
         rows, columns = self.a.kept(threshold), self.b.kept(threshold)
+        if self.a.even and self.b.even:
+            return singular_values(self.whitened[:rows, :columns]).clamp(0, 1)
         cross = left[:, :rows].T @ self.cross @ right[:, :columns]
         cross /= variances[:rows, None].sqrt()
         cross /= other_variances[:columns].sqrt()

@@ -20,6 +20,8 @@ from otoscope.reduce.parallel import WORTH_A_THREAD, in_parallel
 
 PairName: TypeAlias = tuple[str, str]
 SUMMED_AT_ONCE = 128
+# So many columns of a float32 product are added to the sums while they are still in the cache.
+COLUMNS_AT_ONCE = 2048
 
 Asked: TypeAlias = Literal["all"] | tuple[PairName, ...]
 
@@ -110,7 +112,9 @@ class Sums:
             if rows.dtype == torch.float64:
                 product.addmm_(rows[:, left].T, rows[:, right])
             else:
-                product.add_(rows[:, left].T @ rows[:, right])
+                pieces = zip(product.split(COLUMNS_AT_ONCE, 1), rows[:, right].split(COLUMNS_AT_ONCE, 1), strict=True)
+                for piece, columns in pieces:
+                    piece.add_(rows[:, left].T @ columns)
 
         def add_columns(columns: slice) -> None:
             # A float64 sum of float32 numbers is slow; of some hundred of them float32 loses nothing that counts.
