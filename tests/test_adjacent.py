@@ -44,6 +44,7 @@ def comparison(everything: list[tuple[str, int, str]] = EVERYTHING, measures: tu
         bounds = np.stack([table - 1e-4, table + 1e-4], axis=-1)
         found[f"{measure}_interval"] = ((*PAIR, "bound"), bounds, {"level": 0.9})
         found[f"{measure}_random"] = (PAIR, table / 2)
+    found["depth"] = (("network", "layer"), np.tile(np.arange(1.0, len(values[2]) + 1), (len(values[0]), 1)))
     return found
 
 

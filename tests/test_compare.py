@@ -16,7 +16,7 @@ from otoscope.hear.corpus import Utterance
 from otoscope.hear.tiers import Segment
 from otoscope.learn.checkpoint import checkpoint_path, load_checkpoint
 from otoscope.reduce.similarity import RankWarning
-from otoscope.study import compare as module
+from otoscope.study import plan as module
 from otoscope.study.compare import compare
 
 SPEAKERS = ("ann", "bob", "ann", "cid")

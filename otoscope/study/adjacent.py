@@ -39,8 +39,7 @@ def adjacent(compared: xr.Dataset, measures: Iterable[str] | str | None = None) 
 
     Args:
         compared: what `otoscope.compare` returns: a variable per measure over `(network, epoch, layer, other_network,
-            other_epoch, other_layer)`, NaN where a network has no such layer or epoch. Layers count as deeper in the
-            order of `layer`, unless a variable `depth` `(network, layer)` says otherwise.
+            other_epoch, other_layer)`, NaN where a network has no such layer or epoch, and `depth` `(network, layer)`.
         measures: which of its measures; all if left out.
 
     Returns:
@@ -121,8 +120,7 @@ def stages_of(compared: xr.Dataset) -> list[Stage]:
         epochs = [int(epoch) for epoch in has["epoch"].values[has.any("layer").values]]
         for epoch in epochs:
             names = has["layer"].values[has.sel(epoch=epoch).values]
-            if "depth" in compared:
-                names = names[np.argsort(compared["depth"].sel(network=network, layer=names).values, kind="stable")]
+            names = names[np.argsort(compared["depth"].sel(network=network, layer=names).values, kind="stable")]
             stages.append(Stage(network, epoch, tuple(map(str, names)), alone=len(epochs) == 1))
     return stages
 

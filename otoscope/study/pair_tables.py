@@ -10,8 +10,6 @@ import xarray as xr
 
 from otoscope.reduce.comparison import Comparison, Findings
 from otoscope.reduce.similarity import describe
-from otoscope.study.nodes import MEL
-from otoscope.study.probes import ProbePass
 from otoscope.study.representations import NO_EPOCH, Representation
 
 DIMS = ("network", "epoch", "layer")
@@ -28,7 +26,7 @@ def lay_out(
     coords["epoch"] = sorted(coords["epoch"])
     coords |= {f"other_{dim}": coords[dim] for dim in DIMS}
     result = xr.Dataset(coords=coords | ({"node": list(nodes)} if nodes else {}))
-    at = _places(result)
+    at = places_in(result)
     depth = np.full([result.sizes["network"], result.sizes["layer"]], np.nan)
     for network in coords["network"]:
         own = list(dict.fromkeys(r.layer for r in everything if r.network == network))
@@ -68,7 +66,7 @@ def pair_table(result: xr.Dataset, everything: Sequence[Representation], values:
 
     sizes = [result.sizes[dim] for dim in DIMS]
     table = np.full([*sizes, *sizes, *np.shape(next(iter(values.values())))], np.nan)
-    at = _places(result)
+    at = places_in(result)
     for a in everything:
         for b in everything:
             table[at(a) + at(b)] = value(a, b)
@@ -80,32 +78,14 @@ def _node_table(
 ) -> np.ndarray:
     sizes = [result.sizes[dim] for dim in DIMS]
     table = np.full([*sizes, len(nodes), *np.shape(next(iter(values.values())))], np.nan)
-    at = _places(result)
+    at = places_in(result)
     for representation in everything:
         for number, name in enumerate(nodes):
             table[(*at(representation), number)] = values[str(representation), name]
     return table
 
 
-def add_probes(
-    result: xr.Dataset, probes: ProbePass, everything: Sequence[Representation], nodes: Sequence[str], level: float
-) -> None:
-    """What linear probes read off every layer of every network."""
-    read = probes.result(level).reindex(label_node=list(nodes))
-    shape, at = [result.sizes[dim] for dim in DIMS], _places(result)
-    accuracy, bounds = np.full([*shape, len(nodes)], np.nan), np.full([*shape, len(nodes), 2], np.nan)
-    for representation in everything:
-        accuracy[at(representation)] = read["accuracy"].sel(probed=str(representation))
-        bounds[at(representation)] = read["interval"].sel(probed=str(representation))
-    attrs = {"long_name": "accuracy of a linear probe, held-out speakers", "units": "1", **read.attrs}
-    result["probe"] = ((*DIMS, "node"), accuracy, attrs)
-    result["probe_interval"] = ((*DIMS, "node", "bound"), bounds, {"level": level})
-    result["probe_input"] = ("node", read["accuracy"].sel(probed=MEL).values, attrs)
-    result["probe_chance"] = ("node", read["chance"].values, {"long_name": "share of the commonest label"})
-    result.coords["bound"] = ["low", "high"]
-    result.attrs |= read.attrs
-
-
-def _places(result: xr.Dataset) -> Callable[[Representation], tuple[int, ...]]:
+def places_in(result: xr.Dataset) -> Callable[[Representation], tuple[int, ...]]:
+    """Where a representation stands in `DIMS`."""
     places = [{value: index for index, value in enumerate(result[dim].values.tolist())} for dim in DIMS]
     return lambda representation: tuple(place[part] for place, part in zip(places, representation, strict=True))

@@ -13,7 +13,7 @@ from torch import Tensor
 from otoscope.reduce.intervals import LEVEL, jackknife
 from otoscope.reduce.moments import Moments
 from otoscope.reduce.probes import Probe, fit_probe
-from otoscope.study.nodes import Labels
+from otoscope.study.nodes import MEL, Labels
 from otoscope.study.representations import Batch
 from otoscope.study.speech import Speech
 
@@ -112,6 +112,31 @@ class ProbePass:
             coords={"probed": self.names, "label_node": list(self.labels), "bound": ["low", "high"]},
             attrs=attrs,
         )
+
+    def add_to(
+        self, result: xr.Dataset, dims: tuple[str, ...], places: Mapping[str, tuple[int, ...]], level: float
+    ) -> None:
+        """Put what was read off into a result that has a dimension `node`.
+
+        Args:
+            result: gets `probe` `(*dims, node)`, `probe_interval` `(*dims, node, bound)`, `probe_input` and
+                `probe_chance` `(node,)`.
+            dims, places: of a probed node, where in `dims` it stands.
+            level: of the intervals.
+        """
+        read = self.result(level).reindex(label_node=result["node"].values)
+        shape = [result.sizes[dim] for dim in (*dims, "node")]
+        accuracy, bounds = np.full(shape, np.nan), np.full([*shape, 2], np.nan)
+        for name, place in places.items():
+            accuracy[place] = read["accuracy"].sel(probed=name)
+            bounds[place] = read["interval"].sel(probed=name)
+        attrs = {"long_name": "accuracy of a linear probe, held-out speakers", "units": "1", **read.attrs}
+        result["probe"] = ((*dims, "node"), accuracy, attrs)
+        result["probe_interval"] = ((*dims, "node", "bound"), bounds, {"level": level})
+        result["probe_input"] = ("node", read["accuracy"].sel(probed=MEL).values, attrs)
+        result["probe_chance"] = ("node", read["chance"].values, {"long_name": "share of the commonest label"})
+        result.coords["bound"] = ["low", "high"]
+        result.attrs |= read.attrs
 
     def _probe(self, node: str, name: str) -> Probe:
         if (node, name) not in self.probes:

@@ -5,39 +5,27 @@ One pass over the speech, in which each checkpoint runs once on each batch.
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from otoscope.base import BadOption, Progress, choose, fingerprint, silent
-from otoscope.hear.corpus import Utterance, corpus_fingerprint
+from otoscope.base import BadOption, Progress, silent
+from otoscope.hear.corpus import Utterance
 from otoscope.learn.checkpoint import Run, open_run
-from otoscope.reduce.comparison import FOLDS, REPAIRINGS, Comparison
-from otoscope.reduce.intervals import LEVEL
+from otoscope.reduce.comparison import FOLDS, REPAIRINGS
 from otoscope.reduce.pathology import find_pathologies
-from otoscope.reduce.similarity import level_of, with_preset
-from otoscope.study.compare import (
-    BASELINES,
-    MEASURES,
-    check_memory,
-    controlled_input,
-    make_reading,
-    with_random_weights,
-)
-from otoscope.study.nodes import MEL, find_labels, mel_frames, node_frames
+from otoscope.study.nodes import MEL
+from otoscope.study.plan import MEASURES, make_plan
 from otoscope.study.probes import ProbePass
-from otoscope.study.representations import Listener, Representation, hear, open_networks, points_a_frame
-from otoscope.study.speech import Speech, heard_by
+from otoscope.study.representations import Listener, open_networks
+from otoscope.study.speech import Speech
 from otoscope.study.training_tables import (
     add_convergence,
     add_health,
     add_matrix,
-    add_probes,
     curve_pairs,
     lay_out_curves,
     square,
@@ -90,83 +78,62 @@ def through_training(
         BadCheckpoint, BadInput, BadOption: no run, no usable speech, an unknown layer, node, measure or epoch.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    level = level_of(interval)
-    baselines = [baseline] if isinstance(baseline, str) else list(baseline or ())
-    for each in baselines:
-        choose("baseline", each, BASELINES)
     listeners = open_networks({run.folder.resolve().name: run}, layers, epochs)
     if len(listeners) < 2:
         wanted = "at least two; otoscope.compare looks at one"
         raise BadOption("training takes epochs", got=f"{len(listeners)} of {sorted(run.checkpoints)}", wanted=wanted)
-    speech = heard_by(listeners[-1].module, corpus, strict=strict)
-    reading = make_reading(listeners, align, maps, preset)
-    if reading.preset is not None:
-        speech = controlled_input(speech, reading)
-    measures, options = with_preset(reading.preset, measures, options)
-    labels = find_labels(nodes, speech)
-    curves = curve_pairs(listeners, nodes)
-    last = listeners[-1]
-    matrix = [(str(a), str(b)) for a, b in itertools.product(last.representations, repeat=2)]
-    check_memory(listeners, [pair for pairs in curves.values() for pair in pairs] + matrix, folds if level else 0)
-    settings: dict[str, Any] = {"precision": precision, "seed": seed, "level": level or LEVEL, **options}
-    parts = min(folds, len(speech)) if level else 0
-    along = Comparison(
-        measures, list(dict.fromkeys(p for pairs in curves.values() for p in pairs)), folds=parts, **settings
+    plan = make_plan(
+        listeners,
+        corpus,
+        nodes=nodes,
+        measures=measures,
+        options={"precision": precision, **options},
+        interval=interval,
+        baseline=baseline,
+        align=align,
+        maps=maps,
+        preset=preset,
+        folds=folds,
+        repairings=repairings,
+        seed=seed,
+        batch_size=batch_size,
+        strict=strict,
     )
-    turns = min(repairings, min(batch_size, len(speech)) - 1) if "permutation" in baselines else 0
-    end = Comparison(measures, matrix, folds=parts, repairings=turns, **settings)
-    random = with_random_weights([last], seed) if "random" in baselines else []
-    untrained = Comparison(measures, matrix, **settings)
-    probes = ProbePass([*map(str, last.representations), MEL], labels, speech)
-    total, done = sum(-(-len(part) // batch_size) for part in probes.order), 0
-    for among in probes.order:
-        for batch in hear([*listeners, *random], speech, reading, batch_size, among):
-            numbers = {name: label.numbers(batch) for name, label in labels.items()}
-            heard = _ordered(listeners, batch.values)
-            mel = mel_frames(batch, speech)
-            points = points_a_frame(batch)
-            others = node_frames(nodes, labels, numbers, mel, points)
-            lengths = [length * points for length in batch.lengths]
-            along.update({**heard, **others}, lengths, keys=batch.indices)
-            end.update({str(r): batch.values[r] for r in last.representations}, lengths, keys=batch.indices)
-            for listener in random:
-                pairs_of = zip(last.representations, listener.representations, strict=True)
-                untrained.update({str(r): batch.values[twin] for r, twin in pairs_of}, lengths, keys=batch.indices)
-            if points == 1:
-                probes.update(batch, {**heard, MEL: mel}, numbers)
-            done += 1
-            progress(done, total, f"{len(listeners)} checkpoints, {along.frames} frames")
+    curves, last = curve_pairs(listeners, nodes), listeners[-1]
+    matrix = [(str(a), str(b)) for a, b in itertools.product(last.representations, repeat=2)]
+    in_curves = list(dict.fromkeys(pair for pairs in curves.values() for pair in pairs))
+    along = plan.comparison(in_curves, folds=plan.folds)
+    end = plan.comparison(matrix, folds=plan.folds, repairings=plan.repairings)
+    untrained = plan.comparison(matrix)
+    ends = [str(representation) for representation in last.representations]
+    probes = ProbePass([*ends, MEL], plan.labels, plan.speech)
+    for heard in plan.hear(probes, [last], progress):
+        along.update({**_by_layer(listeners, heard.layers), **heard.nodes}, heard.lengths, keys=heard.keys)
+        end.update({name: heard.layers[name] for name in ends}, heard.lengths, keys=heard.keys)
+        if plan.random:
+            untrained.update(heard.random, heard.lengths, keys=heard.keys)
     found, ending = along.read(), end.read()
     result = lay_out_curves(found, curves, listeners, nodes, along)
     add_matrix(result, ending, last, end)
-    if random:
-        values = untrained.read().values
+    if plan.random:
         dims = ("measure", "layer", "other_layer")
-        result["matrix_random"] = (dims, square(values, last), {"long_name": "of a network with random weights"})
+        values = square(untrained.read().values, last)
+        result["matrix_random"] = (dims, values, {"long_name": "of a network with random weights"})
     add_convergence(result, found, curves, along)
     add_health(result, listeners, along)
     if probes.probes:
-        add_probes(result, probes, last, nodes, level or LEVEL)
-    notes = list(dict.fromkeys([*found.notes, *ending.notes, *found.remarks]))
-    notes += reading.words(listeners)
+        probes.add_to(result, ("layer",), {name: (row,) for row, name in enumerate(ends)}, plan.probability)
+    result.attrs |= plan.attributes(along, [*found.notes, *ending.notes, *found.remarks])
     result.attrs |= {
-        "frames": along.frames,
-        "utterances": along.utterances,
         "level": along.level,
         "folds": along.folds,
-        "notes": "; ".join(notes),
         "pathologies": "\n".join(map(str, find_pathologies(result))),
-        "settings": json.dumps({**along.settings, "align": align, "maps": maps, "preset": preset}, default=repr),
-        "corpus": corpus_fingerprint(speech.utterances),
-        "left_out": len(speech.problems),
         "run": run.folder.name,
-        "checkpoints": [fingerprint(listener.checkpoint) for listener in listeners if listener.checkpoint],
-        "otoscope_version": importlib.metadata.version("otoscope"),
     }
     return result
 
 
-def _ordered(listeners: Sequence[Listener], values: Mapping[Representation, Any]) -> dict[str, Any]:
+def _by_layer(listeners: Sequence[Listener], values: Mapping[str, Any]) -> dict[str, Any]:
     """The epochs of a layer beside each other, so that their products are formed together."""
     by_layer = zip(*(listener.representations for listener in listeners), strict=True)
-    return {str(r): values[r] for representations in by_layer for r in representations}
+    return {str(each): values[str(each)] for representations in by_layer for each in representations}

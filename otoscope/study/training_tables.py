@@ -19,8 +19,6 @@ from otoscope.reduce.dynamics import (
     converged_from,
     converged_with_interval,
 )
-from otoscope.study.nodes import MEL
-from otoscope.study.probes import ProbePass
 from otoscope.study.representations import Listener
 
 # What a layer at an epoch is compared with: itself, at another epoch.
@@ -145,7 +143,7 @@ def add_health(result: xr.Dataset, listeners: Sequence[Listener], along: Compari
     sums = along.moments.finalize()
     constant = [
         [
-            int((sums.covariance(name, name).diagonal() <= sums.rounding(name)).sum())
+            int((sums.variance(name) <= sums.rounding(name)).sum())
             for name in (str(listener.representations[i]) for listener in listeners)
         ]
         for i in range(len(layers))
@@ -157,16 +155,3 @@ def _weights(network: nn.Module, layer: str) -> torch.Tensor | None:
     """All parameters of a layer as one vector; None where it has none."""
     found = [p.detach().double().flatten() for name, p in network.named_parameters() if name.startswith(f"{layer}.")]
     return torch.cat(found) if found else None
-
-
-def add_probes(result: xr.Dataset, probes: ProbePass, last: Listener, nodes: Sequence[str], level: float) -> None:
-    """What linear probes read off the layers of the last epoch."""
-    read = probes.result(level).reindex(label_node=list(nodes))
-    rows = read.sel(probed=[str(r) for r in last.representations])
-    attrs = {"long_name": "accuracy of a linear probe, held-out speakers", "units": "1", **read.attrs}
-    result["probe"] = (("layer", "node"), rows["accuracy"].values, attrs)
-    result["probe_interval"] = (("layer", "node", "bound"), rows["interval"].values, {"level": level})
-    result["probe_input"] = ("node", read["accuracy"].sel(probed=MEL).values, attrs)
-    result["probe_chance"] = ("node", read["chance"].values, {"long_name": "share of the commonest label"})
-    result.coords["bound"] = ["low", "high"]
-    result.attrs |= read.attrs
