@@ -108,21 +108,30 @@ def test_without_intervals_nothing_is_said_of_them():
         assert "customdata" not in panel.data[0].hovertemplate
 
 
-def test_probes_stand_against_the_commonest_label():
+def test_probes_stand_against_the_input_and_the_commonest_label():
     data = made_up.through_training()
+    data["probe_input"] = ("node", [np.nan, 0.27, 0.2])
+    low, high = data["probe"] - 0.02, data["probe"] + 0.03
+    data["probe_interval"] = xr.concat([low, high], xr.Variable("bound", ["low", "high"])).transpose(..., "bound")
+    data["probe_interval"].attrs["level"] = 0.9
     figure = probes_by_depth(data)
     # The mel input has no labels to probe for; the others keep the colours that they have among the nodes.
     nodes = {line.name.split()[0]: line.line.color for line in lines(nodes_by_depth(data)[0])}
     probes = {line.name: line for line in lines(figure)}
-    assert list(probes) == ["phone (commonest 0.11)", "speaker (commonest 0.09)"]
+    assert list(probes) == ["phone (input 0.27, commonest 0.11)", "speaker (input 0.20, commonest 0.09)"]
+    assert len(bands(figure)) == 2
+    assert "bands: 90" in subtitle(figure)
     for (label, line), node in zip(probes.items(), ("phone", "speaker"), strict=True):
         np.testing.assert_array_equal(line.y, data["probe"].sel(node=node))
         assert line.line.color == nodes[node]
         (chance,) = [trace for trace in figure.data if trace.line.dash == "dot" and trace.legendgroup == label]
         assert set(chance.y) == {float(data["probe_chance"].sel(node=node))}
-    bare = probes_by_depth(data.drop_vars("probe_chance"))
+        (mel,) = [trace for trace in figure.data if trace.line.dash == "dash" and trace.legendgroup == label]
+        assert set(mel.y) == {float(data["probe_input"].sel(node=node))}
+    bare = probes_by_depth(data.drop_vars(["probe_chance", "probe_input", "probe_interval", "bound"], errors="ignore"))
     assert [line.name for line in bare.data] == ["phone", "speaker"]
     assert "dotted" not in subtitle(bare)
+    assert "dashed" not in subtitle(bare)
 
 
 def test_adjacent_layers_end_with_their_network():

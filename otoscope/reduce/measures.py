@@ -284,7 +284,7 @@ MEASURES: dict[str, Measure] = {
     "knn": Measure(
         score_knn,
         "share of the `k` nearest neighbours of a frame that two representations agree on, mean over frames",
-        "Huh et al. 2024, section 2",
+        "Huh et al. 2024",
         options={"k": 10, "distance": "euclidean"},
         prepare=prepare_knn,
         limit=knn_limit,

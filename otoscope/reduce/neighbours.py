@@ -1,6 +1,6 @@
 """Mutual nearest neighbours: do two nodes put the same frames next to each other?
 
-Huh et al. 2024, "The platonic representation hypothesis", section 3.1: for each frame the k nearest others are found
+Huh et al. 2024, "The platonic representation hypothesis": for each frame the k nearest others are found
 in either node, and the share that both have in common is averaged over frames. Only the order of the distances counts.
 """
 

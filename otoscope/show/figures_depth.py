@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -29,6 +29,21 @@ from otoscope.show.reading import amount, attribute, demand, layer_names, measur
 from otoscope.show.style import BACKGROUND, CATEGORIES, SYMBOLS, Panels, blank_figure
 
 DASHES = ("solid", "dash", "dashdot", "longdash")
+
+
+class ProbeLine(NamedTuple):
+    """What an accuracy is measured against: in words, in short, and how its line is drawn."""
+
+    words: str
+    short: str
+    dash: str
+    drawn: str
+
+
+PROBE_LINES = {
+    "probe_input": ProbeLine("read from the mel input", "input", "dash", "dashed"),
+    "probe_chance": ProbeLine("share of the commonest label", "commonest", "dot", "dotted"),
+}
 # Width of a plot on a phone, less its right margin.
 MATRIX_PX = 340.0
 
@@ -74,12 +89,13 @@ def nodes_by_depth(training: xr.Dataset, epoch: int | None = None) -> Panels:
 
 
 def probes_by_depth(training: xr.Dataset) -> go.Figure:
-    """How well a linear probe reads each kind of label from each layer, with the share of the commonest label.
+    """How well a linear probe reads each kind of label from each layer, beside the input and the commonest label.
 
     Args:
         training: dimensions `layer` (first layer first) and `node`; variable `probe`, accuracy (0 to 1) on held-out
-            speakers, NaN throughout for a node without labels; optional `probe_chance` `(node,)` (0 to 1). Attributes
-            `test_frames` and `test_speakers`, optional `train_frames`.
+            speakers, NaN throughout for a node without labels; optional `probe_interval` (one more dimension `bound`),
+            `probe_input` and `probe_chance` `(node,)` (0 to 1). Attributes `test_frames` and `test_speakers`, optional
+            `train_frames`.
 
     Raises:
         BadInput: a variable, a dimension or a count is missing, or no node was probed.
@@ -90,36 +106,38 @@ def probes_by_depth(training: xr.Dataset) -> go.Figure:
     notes = [f"N = {frames} of {amount(attribute(training, 'test_speakers', what), 'held-out speaker')}"]
     if "train_frames" in training.attrs:
         notes.append(f"trained on {amount(training.attrs['train_frames'], 'frame')}")
-    chance = training["probe_chance"] if "probe_chance" in training.data_vars else None
-    if chance is not None:
-        notes.append("dotted: share of the commonest label")
-    accuracy = training["probe"].transpose("layer", "node")
-    if not bool(accuracy.notnull().any()):
+    ends = interval_of(training, "probe", what)
+    lines = {name: training[name] for name in PROBE_LINES if name in training.data_vars}
+    notes += [f"{line.drawn}: {line.words}" for name, line in PROBE_LINES.items() if name in lines]
+    if ends:
+        notes.append(interval_note(training["probe_interval"], "bands"))
+    tables = [table.transpose("layer", "node") for table in (training["probe"], *(ends or ()))]
+    # A node keeps the colour that it has beside nodes that are not probed.
+    read = {i: n for i, n in enumerate(training["node"].values) if bool(tables[0].sel(node=n).notnull().any())}
+    if not read:
         raise BadInput(f"the {what} is empty", got="NaN throughout", wanted="an accuracy for at least one node")
     names = [plot_text(name) for name in layer_names(list(training["layer"].values))]
     figure = noted_figure("Accuracy of a linear probe by layer", notes, height_px=340)
-    for place, node in enumerate(training["node"].values):
-        values = accuracy.sel(node=node).values
-        if not np.isfinite(values).any():
-            continue
-        name, colour = plot_text(node), CATEGORIES[place % len(CATEGORIES)]
-        label = name
-        if chance is not None and np.isfinite(share := float(chance.sel(node=node))):
-            label = f"{name} (commonest {share:.2f})"
+    curves = []
+    for place, node in read.items():
+        shares = {name: float(table.sel(node=node)) for name, table in lines.items()}
+        said = [f"{PROBE_LINES[name].short} {share:.2f}" for name, share in shares.items() if np.isfinite(share)]
+        label = plot_text(node) + (f" ({', '.join(said)})" if said else "")
+        curves.append((label, *(table.sel(node=node).values for table in tables)))
+        for name, share in shares.items():
             figure.add_trace(
                 go.Scatter(
                     x=names,
                     y=[share] * len(names),
                     name=label,
                     mode="lines",
-                    line={"color": colour, "width": 1.5, "dash": "dot"},
+                    line={"color": CATEGORIES[place % len(CATEGORIES)], "width": 1.5, "dash": PROBE_LINES[name].dash},
                     legendgroup=label,
                     showlegend=False,
-                    hovertemplate=f"{name}: commonest label {share:.3f}<extra></extra>",
+                    hovertemplate=f"{plot_text(node)}, {PROBE_LINES[name].words}: {share:.3f}<extra></extra>",
                 )
             )
-        figure.add_trace(_curve(names, values, label, place, f"{name}, %{{x}}: %{{y:.3f}}"))
-    figure.update_layout(legend_tracegroupgap=0)
+    _add_curves(figure, names, curves, "%{x}: %{y:.3f}", list(read))
     _depth_axis(figure, names)
     figure.update_yaxes(title_text="accuracy, held-out speakers (0 to 1)", range=[0, 1.02])
     return figure
@@ -294,13 +312,21 @@ def _node_name(node: object) -> str:
 
 
 def _add_curves(
-    figure: go.Figure, x: Sequence[Any] | NDArray[Any], curves: Sequence[tuple[str, Any, *tuple[Any, ...]]], hover: str
+    figure: go.Figure,
+    x: Sequence[Any] | NDArray[Any],
+    curves: Sequence[tuple[str, Any, *tuple[Any, ...]]],
+    hover: str,
+    places: Sequence[int] | None = None,
 ) -> None:
-    """A line per curve `(name, values)` or `(name, values, low, high)`; bands lie below all lines."""
-    for place, (name, _, *ends) in enumerate(curves):
+    """A line per curve `(name, values)` or `(name, values, low, high)`; bands lie below all lines.
+
+    `places`: of the curves among the colours, if not one after the other.
+    """
+    places = range(len(curves)) if places is None else places
+    for place, (name, _, *ends) in zip(places, curves, strict=True):
         if ends:
             figure.add_trace(band(x, ends[0], ends[1], CATEGORIES[place % len(CATEGORIES)], name, of=len(curves)))
-    for place, (name, values, *ends) in enumerate(curves):
+    for place, (name, values, *ends) in zip(places, curves, strict=True):
         figure.add_trace(_curve(x, values, name, place, f"{name}, {hover}" + ("%{customdata}" if ends else "")))
         if ends:
             figure.data[-1].customdata = hover_spans(*ends)
