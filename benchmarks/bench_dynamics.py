@@ -1,9 +1,9 @@
 """A run through its training: the share of the time that the networks themselves take.
 
     python benchmarks/bench_dynamics.py                                     # small
-    python benchmarks/bench_dynamics.py --epochs 30 --units 256 --frames 3000
+    python benchmarks/bench_dynamics.py --epochs 30 --units 256 --frames 24000 [--network transformer]
 
-A made-up run of a 12-layer Wav2Letter with random weights that drift; every layer at every epoch is compared with the
+A made-up run of a 12-layer network with random weights that drift; every layer at every epoch is compared with the
 last, the next and the first epoch, across each epoch, and with the input. Each checkpoint runs once on each batch.
 """
 
@@ -26,10 +26,9 @@ from otoscope.learn.checkpoint import checkpoint_path, save_checkpoint
 from otoscope.learn.networks import build, read_config
 
 
-def made_up_run(folder: Path, layers: int, units: int, kernel: int, epochs: int) -> None:
+def made_up_run(folder: Path, values: dict[str, Any], epochs: int) -> None:
     """Checkpoints of a network whose weights drift from one epoch to the next."""
-    hidden = [{"units": units, "kernel": kernel} for _ in range(layers - 1)]
-    config = read_config({"mels": 128, "symbols": ["_", *"abcdefgh"], "hidden": hidden})
+    config = read_config({"mels": 128, "symbols": ["_", *"abcdefgh"], **values})
     torch.manual_seed(0)
     network = build(config)
     for epoch in range(epochs):
@@ -43,12 +42,19 @@ def made_up_run(folder: Path, layers: int, units: int, kernel: int, epochs: int)
 def main() -> None:
     """Read the options, make the run, time the pass."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--network", choices=("wav2letter", "transformer"), default="wav2letter")
+    parser.add_argument("--layers", type=int, default=12, help="layers, or blocks of the transformer")
     parser.add_argument("--units", type=int, default=128)
-    parser.add_argument("--kernel", type=int, default=11)
+    parser.add_argument("--kernel", type=int, default=11, help="of the wav2letter")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--frames", type=int, default=3000, help="frames of speech, in utterances of 300")
     options = parser.parse_args()
+    values: dict[str, Any] = {"network": options.network}
+    if options.network == "wav2letter":
+        values["hidden"] = [{"units": options.units, "kernel": options.kernel} for _ in range(options.layers - 1)]
+    else:
+        sizes = {"units": options.units, "feed_forward": 8 * options.units, "channels": options.units}
+        values |= {"blocks": options.layers, **sizes}
     speech = [
         Utterance(f"u{index}", features=np.random.default_rng(index).standard_normal((300, 128)).astype(np.float32))
         for index in range(options.frames // 300)
@@ -65,7 +71,7 @@ def main() -> None:
             spent["calls"] += 1
 
     with tempfile.TemporaryDirectory() as folder:
-        made_up_run(Path(folder), options.layers, options.units, options.kernel, options.epochs)
+        made_up_run(Path(folder), values, options.epochs)
         surveyed: list[int] = []
 
         def progress(done: int, total: int, words: str) -> None:
@@ -82,7 +88,9 @@ def main() -> None:
         for hook in hooks:
             hook.remove()
     reading = time.perf_counter() - surveyed[-1] / 1e9
-    print(f"{options.layers} layers of {options.units}, {options.epochs} checkpoints, {found.attrs['frames']} frames")
+    print(
+        f"{options.network}, {options.layers} layers of {options.units}, {options.epochs} checkpoints, {found.attrs['frames']} frames"
+    )
     print(f"whole {whole:.1f} s: forward passes {spent['seconds']:.1f} s ({spent['seconds'] / whole:.0%}), ", end="")
     print(f"reading out {reading:.1f} s ({reading / whole:.0%})")
 

@@ -16,7 +16,7 @@ from otoscope.base import BadCheckpoint, BadInput
 from otoscope.learn import train as train_module
 from otoscope.learn.checkpoint import checkpoint_path, load_checkpoint, read_log
 from otoscope.learn.score import score_words
-from otoscope.learn.train import Example, TrainConfig, make_example, output_length, train
+from otoscope.learn.train import Example, TrainConfig, make_example, train
 from otoscope.learn.wav2letter import ConvolutionConfig, Wav2Letter, Wav2LetterConfig
 
 TONES = {"a": 350.0, "b": 900.0, "c": 2000.0, "d": 4500.0}
@@ -227,7 +227,7 @@ def test_output_length_is_the_networks(frames):
     network = Wav2Letter(NETWORK).eval()
     with torch.no_grad():
         logits, lengths = network(torch.zeros(1, frames, 128), torch.tensor([frames]))
-    assert output_length(network, frames) == logits.shape[1] == int(lengths)
+    assert network.output_length(frames) == logits.shape[1] == int(lengths)
 
 
 @pytest.mark.parametrize("batches", [4, 1], ids=["three running", "a whole epoch"])

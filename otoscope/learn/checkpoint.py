@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from otoscope.base import BadCheckpoint, BadOption, OtoscopeError, atomic_path
 from otoscope.learn.networks import build, read_config
+from otoscope.learn.recogniser import Recogniser
 
 FORMAT = "otoscope-checkpoint-1"
 _NAME = re.compile(r"epoch-(\d+)\.safetensors")
@@ -98,7 +99,7 @@ def save_checkpoint(path: Path, network: nn.Module, facts: dict[str, Any]) -> No
     save_tensors(path, network.state_dict(), {"format": FORMAT, "config": config.model_dump(mode="json"), **facts})
 
 
-def load_checkpoint(path: Path) -> nn.Module:
+def load_checkpoint(path: Path) -> Recogniser:
     """Rebuild the network of one checkpoint, in `eval()`. Its facts are in `.checkpoint`.
 
     Raises:
@@ -117,7 +118,7 @@ def load_checkpoint(path: Path) -> nn.Module:
             got=f"{path}: {problem}",
             wanted="weights that fit the configuration beside them",
         ) from error
-    network.checkpoint = {**facts, "path": str(path)}  # type: ignore[assignment]
+    network.checkpoint = {**facts, "path": str(path)}
     return network.eval()
 
 

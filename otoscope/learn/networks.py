@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pydantic
-from torch import nn
 
 from otoscope.base import BadCheckpoint, BadOption, choose
+from otoscope.learn.recogniser import Recogniser
+from otoscope.learn.transformer import Transformer, TransformerConfig
 from otoscope.learn.wav2letter import Wav2Letter, Wav2LetterConfig
 
-NETWORKS: dict[str, tuple[type[pydantic.BaseModel], type[nn.Module]]] = {
+NETWORKS: dict[str, tuple[type[pydantic.BaseModel], Callable[[Any], Recogniser]]] = {
     "wav2letter": (Wav2LetterConfig, Wav2Letter),
+    "transformer": (TransformerConfig, Transformer),
 }
 
 
@@ -39,7 +42,7 @@ def validated(model: type[pydantic.BaseModel], values: dict[str, Any]) -> Any:
         ) from error
 
 
-def build(config: pydantic.BaseModel) -> nn.Module:
+def build(config: pydantic.BaseModel) -> Recogniser:
     """A network with fresh random weights (from torch's current random state)."""
     for config_type, network_type in NETWORKS.values():
         if isinstance(config, config_type):

@@ -33,6 +33,7 @@ from otoscope.learn.checkpoint import (
 )
 from otoscope.learn.decode import greedy
 from otoscope.learn.networks import build
+from otoscope.learn.recogniser import Recogniser
 from otoscope.learn.score import Counts, score_texts
 
 
@@ -73,18 +74,18 @@ class Example:
 EpochReport = Callable[[dict[str, Any]], None]
 
 
-def make_example(id: str, features: Tensor, text: str, network: nn.Module) -> Example:
+def make_example(id: str, features: Tensor, text: str, network: Recogniser) -> Example:
     """Check that a network can learn an utterance.
 
     Raises:
         BadInput: a character that is no symbol, an empty transcript, or a transcript longer than the network's output.
     """
-    targets = torch.tensor(encode(text, network.symbols), dtype=torch.long)  # type: ignore[arg-type]
+    targets = torch.tensor(encode(text, network.symbols), dtype=torch.long)
     if len(targets) == 0:
         raise BadInput(f"{id}: there is no text to learn", got=repr(text), wanted="a transcript")
     # CTC needs a frame for each symbol and one for the blank between two equal ones.
     needed = len(targets) + int((targets[1:] == targets[:-1]).sum())
-    frames = int(output_length(network, len(features)))
+    frames = network.output_length(len(features))
     if needed > frames:
         raise BadInput(
             f"{id}: the transcript is longer than the network's output",
@@ -95,18 +96,11 @@ def make_example(id: str, features: Tensor, text: str, network: nn.Module) -> Ex
     return Example(id, features, targets, text)
 
 
-def output_length(network: nn.Module, frames: int) -> int:
-    """How many output frames an utterance of `frames` input frames gets."""
-    for name in network.layer_names:  # type: ignore[union-attr]
-        frames = math.ceil(frames / network.get_submodule(name).stride)  # type: ignore[operator]
-    return frames
-
-
 def train(
     folder: Path,
     network_config: BaseModel,
     config: TrainConfig,
-    examples: Callable[[nn.Module], tuple[Sequence[Example], Sequence[Example]]],
+    examples: Callable[[Recogniser], tuple[Sequence[Example], Sequence[Example]]],
     *,
     corpus: dict[str, Any] | None = None,
     progress: Progress = silent,
@@ -168,14 +162,14 @@ def train(
     return network.eval()
 
 
-def evaluate(network: nn.Module, examples: Sequence[Example], batch_size: int = 32) -> dict[str, Any]:
+def evaluate(network: Recogniser, examples: Sequence[Example], batch_size: int = 32) -> dict[str, Any]:
     """CTC loss per utterance in nats and the word errors of greedy decoding on held-out examples."""
     if not examples:
         return {}
     loss, pairs = 0.0, []
     for batch, logits, lengths in outputs(network, examples, batch_size):
-        loss += float(_ctc(logits, lengths, batch, network.blank))  # type: ignore[arg-type]
-        texts = greedy(logits, lengths, network.symbols, network.blank)  # type: ignore[arg-type]
+        loss += float(_ctc(logits, lengths, batch, network.blank))
+        texts = greedy(logits, lengths, network.symbols, network.blank)
         pairs += [(example.text, text) for example, text in zip(batch, texts, strict=True)]
     counts: Counts = score_texts(pairs)
     return {"heldout_loss": loss / len(examples), **counts.as_dict()}
@@ -183,7 +177,7 @@ def evaluate(network: nn.Module, examples: Sequence[Example], batch_size: int = 
 
 @torch.no_grad()
 def outputs(
-    network: nn.Module, examples: Sequence[Example], batch_size: int = 32
+    network: Recogniser, examples: Sequence[Example], batch_size: int = 32
 ) -> Iterator[tuple[Sequence[Example], Tensor, Tensor]]:
     """Batches of examples, longest together, with their logits and lengths; the network in `eval()`."""
     network.eval()
@@ -194,7 +188,7 @@ def outputs(
 
 
 def _train_epoch(
-    network: nn.Module,
+    network: Recogniser,
     optimiser: torch.optim.Optimizer,
     examples: Sequence[Example],
     config: TrainConfig,
@@ -215,7 +209,7 @@ def _train_epoch(
         features, lengths = pad_batch([_masked(example.features, config, rng) for example in batch])
         with torch.autocast(features.device.type, torch.bfloat16, enabled=half):
             logits, output_lengths = network(features, lengths)
-        loss = _ctc(logits.float(), output_lengths, batch, network.blank) / len(batch)  # type: ignore[arg-type]
+        loss = _ctc(logits.float(), output_lengths, batch, network.blank) / len(batch)
         if not torch.isfinite(loss):
             strange += 1
             # An epoch of one or two batches never counts to three.
@@ -305,7 +299,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _resume(folder: Path, state_path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+def _resume(folder: Path, state_path: Path, network: Recogniser, optimiser: torch.optim.Optimizer) -> int:
     """Load the last whole epoch, if there is one; returns its number, 0 when training starts now."""
     if not state_path.is_file():
         network.load_state_dict(load_checkpoint(checkpoint_path(folder, 0)).state_dict())

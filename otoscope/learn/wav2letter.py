@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, cast
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from otoscope.hear.audio import MELS
 from otoscope.hear.text import GRAPHEMES
+from otoscope.learn.recogniser import Recogniser, shortened, valid
 
 
 class ConvolutionConfig(BaseModel):
@@ -111,8 +111,8 @@ class ConvolutionLayer(nn.Module):
         return values
 
 
-class Wav2Letter(nn.Module):
-    """The network: `forward(features, lengths) -> (logits, lengths)`; its layers are `layer1` … `layerN`."""
+class Wav2Letter(Recogniser):
+    """The network; its layers are `layer1` … `layerN`."""
 
     def __init__(self, config: Wav2LetterConfig):
         super().__init__()
@@ -120,6 +120,7 @@ class Wav2Letter(nn.Module):
         self.symbols, self.blank, self.mels = config.symbols, config.blank, config.mels
         plan = [*config.hidden, ConvolutionConfig(units=len(config.symbols), kernel=1)]
         self.layer_names = tuple(f"layer{number}" for number in range(1, len(plan) + 1))
+        self.strides = tuple(layer.stride for layer in plan)
         inputs = config.mels
         for name, layer in zip(self.layer_names, plan, strict=True):
             output = name == self.layer_names[-1]
@@ -137,13 +138,7 @@ class Wav2Letter(nn.Module):
         values = features
         for name in self.layer_names:
             layer = cast(ConvolutionLayer, self.get_submodule(name))
-            values = values * _valid(lengths, values)
+            values = values * valid(lengths, values).unsqueeze(2)
             values = layer(values)
-            lengths = torch.div(lengths + layer.stride - 1, layer.stride, rounding_mode="floor")
+            lengths = shortened(lengths, layer.stride)
         return values, lengths
-
-
-def _valid(lengths: Tensor, values: Tensor) -> Tensor:
-    """1 where a frame belongs to its utterance, 0 where it is padding; shape `(batch, frame, 1)`."""
-    frames = torch.arange(values.shape[1], device=values.device)
-    return (frames < lengths[:, None]).unsqueeze(2).to(values.dtype)

@@ -110,7 +110,7 @@ def probes_by_depth(training: xr.Dataset) -> go.Figure:
     lines = {name: training[name] for name in PROBE_LINES if name in training.data_vars}
     notes += [f"{line.drawn}: {line.words}" for name, line in PROBE_LINES.items() if name in lines]
     if ends:
-        notes.append(interval_note(training["probe_interval"], "bands"))
+        notes.append(f"bands: {level_words(training['probe_interval'])} (jackknife over speakers)")
     tables = [table.transpose("layer", "node") for table in (training["probe"], *(ends or ()))]
     # A node keeps the colour that it has beside nodes that are not probed.
     read = {i: n for i, n in enumerate(training["node"].values) if bool(tables[0].sel(node=n).notnull().any())}

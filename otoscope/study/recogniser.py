@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -15,12 +15,17 @@ from otoscope.hear.corpus import Problem, Utterance, corpus_fingerprint, select
 from otoscope.learn.checkpoint import Run, open_run
 from otoscope.learn.decode import greedy
 from otoscope.learn.networks import read_config, validated
+from otoscope.learn.recogniser import Recogniser
 from otoscope.learn.score import Counts, score_words
 from otoscope.learn.train import EpochReport, Example, TrainConfig, make_example, train
+from otoscope.learn.transformer import SIZES
 from otoscope.learn.wav2letter import STACKS
 from otoscope.study.speech import Speech, heard_by
 
 HELD_OUT = "split=test"
+
+# Named sizes of networks, as configurations.
+HIDDEN = {name: {"hidden": [layer.model_dump() for layer in stack]} for name, stack in STACKS.items()}
 
 
 def read_recipe(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -54,13 +59,16 @@ def read_recipe(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def network_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A network's configuration with a named stack (`hidden: small`) written out."""
-    hidden = values.get("hidden")
-    if not isinstance(hidden, str):
-        return dict(values)
-    if hidden not in STACKS:
-        raise BadOption("no stack of this name", got=repr(hidden), wanted=f"{', '.join(STACKS)}, or a list of layers")
-    return {**values, "hidden": [layer.model_dump() for layer in STACKS[hidden]]}
+    """A network's configuration with a named size written out: `hidden: small`, of a Transformer `size: small`."""
+    given = dict(values)
+    for key, sizes in (("hidden", HIDDEN), ("size", SIZES)):
+        name = given.get(key)
+        if isinstance(name, str):
+            if name not in sizes:
+                wanted = f"{', '.join(sizes)}" + (", or a list of layers" if key == "hidden" else "")
+                raise BadOption(f"no {key} of this name", got=repr(name), wanted=wanted)
+            given = {**sizes[name], **{other: value for other, value in given.items() if other != key}}
+    return given
 
 
 def train_recogniser(
@@ -98,7 +106,7 @@ def train_recogniser(
         raise BadInput("every utterance is held out", got=held_out, wanted="some left to train on")
     problems: list[Problem] = []
 
-    def examples(built: nn.Module) -> tuple[list[Example], list[Example]]:
+    def examples(built: Recogniser) -> tuple[list[Example], list[Example]]:
         heard = heard_by(built, corpus if speech is None else speech(), strict=strict)
         found = usable_examples(heard, built, strict=strict)
         problems.extend(heard.problems)
@@ -137,7 +145,7 @@ def held_out_part(corpus: Sequence[Utterance], held_out: str) -> Sequence[Uttera
     return found
 
 
-def usable_examples(speech: Speech, network: nn.Module, *, strict: bool = False) -> list[Example]:
+def usable_examples(speech: Speech, network: Recogniser, *, strict: bool = False) -> list[Example]:
     """What the network can learn or be scored on; the rest is added to `speech.problems`, or raised when `strict`."""
     found = []
     for utterance, features in zip(speech.utterances, speech.features, strict=True):
@@ -151,14 +159,14 @@ def usable_examples(speech: Speech, network: nn.Module, *, strict: bool = False)
 
 
 @torch.no_grad()
-def transcribe(network: nn.Module, speech: Speech, *, batch_size: int = 16, progress: Progress = silent) -> list[str]:
+def transcribe(network: Recogniser, speech: Speech, *, batch_size: int = 16, progress: Progress = silent) -> list[str]:
     """Greedy CTC transcripts, in the order of the utterances."""
     texts = [""] * len(speech)
     batches = -(-len(speech) // batch_size)
     network.eval()
     for number, (indices, features, lengths) in enumerate(speech.batches(batch_size)):
         logits, frames = network(features, lengths)
-        for index, text in zip(indices, greedy(logits, frames, network.symbols, network.blank), strict=True):  # type: ignore[arg-type]
+        for index, text in zip(indices, greedy(logits, frames, network.symbols, network.blank), strict=True):
             texts[index] = text
         progress(number + 1, batches, f"{sum(map(bool, texts))} transcripts")
     return texts
@@ -177,7 +185,8 @@ def score_recogniser(
         BadInput: no usable utterance; with `strict`, the first that is not.
     """
     speech = heard_by(network, corpus, strict=strict)
-    texts = transcribe(network, speech, progress=progress)
+    # Any network that names its symbols and its blank will do.
+    texts = transcribe(cast(Recogniser, network), speech, progress=progress)
     rows: list[tuple[str, str, str, Counts]] = []
     speakers: dict[str, Counts] = {}
     for utterance, text in zip(speech.utterances, texts, strict=True):
