@@ -88,9 +88,8 @@ def main() -> None:
         for hook in hooks:
             hook.remove()
     reading = time.perf_counter() - surveyed[-1] / 1e9
-    print(
-        f"{options.network}, {options.layers} layers of {options.units}, {options.epochs} checkpoints, {found.attrs['frames']} frames"
-    )
+    print(f"{options.network}, {options.layers} layers of {options.units}, {options.epochs} checkpoints, ", end="")
+    print(f"{found.attrs['frames']} frames")
     print(f"whole {whole:.1f} s: forward passes {spent['seconds']:.1f} s ({spent['seconds'] / whole:.0%}), ", end="")
     print(f"reading out {reading:.1f} s ({reading / whole:.0%})")
 
