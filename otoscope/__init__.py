@@ -31,6 +31,8 @@ _HOMES = {
     "silhouettes": "otoscope.reduce.clusters",
     "compare": "otoscope.study.compare",
     "through_training": "otoscope.study.through_training",
+    "similarity_and_performance": "otoscope.study.performance",
+    "write_performance": "otoscope.study.report_performance",
     "gradnap": "otoscope.study.gradnap",
     "read_recipe": "otoscope.study.recogniser",
     "train_recogniser": "otoscope.study.recogniser",

@@ -27,14 +27,15 @@ MAY_SEE: dict[str, tuple[str, ...]] = {
     "show": ("base", "reduce"),
     "study": ("base", "hear", "learn", "probe", "reduce", "show"),
     "__init__": ("base", "hear", "learn", "probe", "reduce", "show", "study"),
-    "__main__": ("base", "hear", "learn", "probe", "reduce", "show", "study", "__init__"),
+    "commands": ("base", "hear", "learn", "probe", "reduce", "show", "study", "__init__"),
+    "__main__": ("base", "hear", "learn", "probe", "reduce", "show", "study", "__init__", "commands"),
 }
 
 HOMES: dict[str, tuple[str, ...]] = {
     "matplotlib": ("otoscope.show.",),
     "plotly": ("otoscope.show.",),
     "soundfile": ("otoscope.hear.",),
-    "typer": ("otoscope.__main__", "otoscope.study.console"),
+    "typer": ("otoscope.__main__", "otoscope.commands.", "otoscope.study.console"),
     "rich": ("otoscope.__main__", "otoscope.study.console"),
 }
 KEPT_OUT: dict[str, str] = {"torch": "otoscope.show."}

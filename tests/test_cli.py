@@ -28,7 +28,7 @@ network:
 train: {epochs: 1, batch_size: 4, learning_rate: 1.0e-4, precision: float32}
 """
 TEXTS = ("a b", "b a", "a a b", "b b")
-COMMANDS = ("demo", "corpus", "train", "score", "layers", "compare", "profile", "report")
+COMMANDS = ("demo", "corpus", "train", "score", "layers", "compare", "profile", "performance", "report")
 
 
 class Met(NamedTuple):

@@ -69,6 +69,8 @@ SOUND = {
     "otoscope.show.__init__": "",
     "otoscope.show.figures": "import plotly.graph_objects as go\nfrom otoscope.reduce.moments import load\n",
     "otoscope.study.__init__": "",
+    "otoscope.commands.__init__": "",
+    "otoscope.commands.corpus": "import typer\n",
     "otoscope.study.demo": "from otoscope.hear import audio\nfrom otoscope.show import figures\n",
 }
 
@@ -76,6 +78,8 @@ BREACHES = [
     # (rule, module, its source, words of the message)
     (floors.check_order, "otoscope.hear.audio", "from otoscope.learn import checkpoint", "hear may not import learn"),
     (floors.check_order, "otoscope.base", "import otoscope.hear.audio", "base may not import hear"),
+    (floors.check_order, "otoscope.study.demo", "import otoscope.commands.corpus", "study may not import commands"),
+    (floors.check_homes, "otoscope.study.demo", "import typer", "typer lives in"),
     (floors.check_order, "otoscope.probe.taps", "from otoscope.hear import audio", "probe may not import hear"),
     (floors.check_order, "otoscope.probe.taps", "import otoscope.reduce.moments", "probe may not import reduce"),
     (floors.check_order, "otoscope.reduce.moments", "from otoscope.learn.checkpoint import x", "may not import learn"),

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from otoscope.base import BadInput, Progress, choose, silent
+from otoscope.base import BadInput, Progress, choose, fingerprint, silent
 from otoscope.hear.corpus import Utterance
 from otoscope.reduce.intervals import LEVEL
+from otoscope.reduce.measures import chosen_measures
 from otoscope.reduce.performance import rank_correlation
+from otoscope.reduce.similarity import level_of
 from otoscope.study.compare import compare
 from otoscope.study.recogniser import score_recogniser
 from otoscope.study.representations import open_networks
@@ -59,13 +61,15 @@ def similarity_and_performance(
     Returns:
         Dataset with `similarity` and `wer` (percent) `(condition, network)`, `rank_correlation` (Spearman's, between
         the two; below 0: the better, the more similar), `rank_correlation_interval` `(condition, bound)` and `p`
-        (permutation test) `(condition,)`; attributes `words` (the findings in words, a condition a line), `frames`
-        and `utterances` of each condition.
+        (permutation test) `(condition,)`; attributes `words` (the findings in words, a condition a line),
+        `frames`, `utterances`, `reference_words` and the hash of the `corpus` of each condition, `checkpoints`.
 
     Raises:
         BadInput: fewer than three networks, a condition without transcripts. BadOption: an unknown kind or measure.
     """
     choose("kind of similarity", similarity, KINDS)
+    chosen_measures(measure)
+    level_of(level)
     listeners = open_networks(networks_or_runs, layers, None)
     if len(listeners) < 3:
         raise BadInput("a rank correlation takes networks", got=f"{len(listeners)}", wanted="at least 3")
@@ -73,7 +77,7 @@ def similarity_and_performance(
     shape = (len(conditions), len(names))
     values, errors = np.full(shape, np.nan), np.full(shape, np.nan)
     ranks, bounds, p = np.full(len(conditions), np.nan), np.full((len(conditions), 2), np.nan), []
-    words, frames, utterances, done = [], [], [], 0
+    words, frames, utterances, spoken, corpora, done = [], [], [], [], [], 0
     for row, (condition, corpus) in enumerate(conditions.items()):
         speech = heard_by(listeners[0].module, corpus)
         if not any(utterance.text for utterance in speech.utterances):
@@ -93,6 +97,8 @@ def similarity_and_performance(
         words.append(f"{condition}: {rank}")
         frames.append(found.attrs["frames"])
         utterances.append(found.attrs["utterances"])
+        spoken.append(int(total["words"]))
+        corpora.append(found.attrs["corpus"])
     return xr.Dataset(
         {
             "similarity": (("condition", "network"), values, {"long_name": f"{measure}, {KINDS[similarity]}"}),
@@ -106,6 +112,10 @@ def similarity_and_performance(
             "words": "\n".join(words),
             "frames": frames,
             "utterances": utterances,
+            "reference_words": spoken,
+            "level": level,
+            "corpus": corpora,
+            "checkpoints": [fingerprint(each.checkpoint) for each in listeners if each.checkpoint],
             "settings": json.dumps({"similarity": similarity, "measure": measure, **options}, default=repr),
             "otoscope_version": importlib.metadata.version("otoscope"),
         },

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.metadata
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from otoscope.base import BadOption, Progress, choose, derive_seed, fingerprint
+from otoscope.base import BadOption, Progress, choose, fingerprint
 from otoscope.hear.corpus import Utterance, corpus_fingerprint
 from otoscope.reduce.comparison import Comparison
 from otoscope.reduce.intervals import LEVEL
@@ -21,6 +19,7 @@ from otoscope.reduce.similarity import level_of, with_preset
 from otoscope.reduce.sums import PairName
 from otoscope.study.nodes import MEL, Labels, find_labels, mel_frames, node_frames
 from otoscope.study.probes import ProbePass
+from otoscope.study.random_weights import with_random_weights
 from otoscope.study.representations import Listener, Reading, hear, points_a_frame
 from otoscope.study.speech import Speech, heard_by
 
@@ -223,25 +222,3 @@ def _controlled_input(speech: Speech, reading: Reading) -> Speech:
             return Speech([utterance], [features[:wanted]], speech.problems)
     longest = max(len(features) for features in speech.features)
     raise BadOption("no utterance is as long as the preset's input", got=f"{longest} frames", wanted=f"{wanted}")
-
-
-def with_random_weights(listeners: Sequence[Listener], seed: int) -> dict[str, Listener]:
-    """For each network one like it, every module that can reset its parameters reset.
-
-    Drawn from `seed` and the network's name: its epochs share it.
-    """
-    twins: dict[str, Listener] = {}
-    for listener in listeners:
-        if listener.network in twins:
-            continue
-        module = copy.deepcopy(listener.module)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "random weights", listener.network))
-            for part in module.modules():
-                reset = getattr(part, "reset_parameters", None)
-                if callable(reset):
-                    reset()
-        # Its representations must not share names with those of the network itself.
-        name = f"{listener.network} with random weights"
-        twins[listener.network] = replace(listener, network=name, module=module.eval(), checkpoint=None)
-    return twins
