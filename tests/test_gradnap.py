@@ -152,7 +152,8 @@ def test_the_preset_is_the_default_and_every_choice_is_recorded():
     these = some_instances(0)
     standard = summed(these).finalize(frame_s=0.01)
     assert standard.settings == {
-        "preset": "krug2020", "alignment": "gradient_activation", "width": {"conv": 9}, "pad": "missing",
+        "preset": "krug2020", "instances": "every", "alignment": "gradient_activation", "width": {"conv": 9},
+        "order": "time", "units": None, "pad": "missing",
         "mask": "abs_of_mean", "normaliser": "instances", "min_instances": 1, "changed": [],
     }  # fmt: skip
     other = summed(these, pad="zero", width=5).finalize(frame_s=0.01, mask="none", min_instances=3)
@@ -401,6 +402,188 @@ def test_what_is_not_finite_is_left_out_and_counted(monkeypatch):
     assert len(ProfileSums(GROUPS).update("conv", *every)) == len(every.utterance)
 
 
+def naps_by_loops(these: Instances, pad: str) -> np.ndarray:
+    """NAPs, one instance, unit and rank after the other: mean of sorted activations over the cone `(group, ...)`."""
+    span, units = these.gradient.shape[1:]
+    rows = []
+    for u, start in zip(these.utterance.tolist(), these.start.tolist(), strict=True):
+        a = these.activations[u].numpy()
+        found = np.zeros((units, span))
+        for unit in range(units):
+            values = [a[t, unit] for t in range(start, start + span) if 0 <= t < len(a)]
+            values += [0.0] * (span - len(values)) if pad == "zero" else []
+            values = sorted(values, reverse=True)
+            for rank in range(span):
+                # The value below which the share (rank + 1/2) / span of the frames lies, from above.
+                found[unit, rank] = values[int(np.ceil((rank + 0.5) / span * len(values))) - 1]
+        rows.append(found)
+    table = np.array(rows)
+    member = np.array([[g in row for g in range(len(GROUPS))] for row in these.membership.tolist()])
+    return np.array([table[member[:, g]].mean(0) for g in range(5)] + [table.mean(0)])
+
+
+@pytest.mark.parametrize("pad", ["missing", "zero"])
+@pytest.mark.parametrize("span", [5, 4])
+def test_naps_agree_with_loops(span, pad, monkeypatch):
+    monkeypatch.setattr(gradnap, "SORTED", 100)
+    these = some_instances(5, number=50, span=span)
+    assert any((these.start < 0).tolist())
+    found = summed(these, preset="nap", pad=pad).finalize(frame_s=0.01)
+    wanted = naps_by_loops(these, pad)
+    mean = found.mean["conv"].values[:5]
+    np.testing.assert_allclose(mean, wanted[:5], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(found.profile["conv"].values[:5], wanted[:5] - wanted[5], rtol=1e-5, atol=1e-6)
+    assert (found.mask["conv"].values[:5] == 1).all()
+    assert found.profile["conv"]["offset"].values.tolist() == list(range(span))
+    np.testing.assert_allclose(found.profile["conv"]["time"], 0.01 * np.arange(span))
+    assert (found.count["conv"][:, 0] == found.instances.sel(layer="conv")).all()
+    assert (np.diff(mean, axis=2) <= 0).all()
+
+
+def test_naps_know_no_time():
+    """The frames of each cone in another order, unit by unit, leave NAPs as they are; GradNAPs they change."""
+    draw = torch.Generator().manual_seed(2)
+    frames = torch.randn(4, 7, 3, generator=draw)
+    mixed = torch.stack([torch.stack([x[torch.randperm(7, generator=draw), u] for u in range(3)], 1) for x in frames])
+    which, zeros = torch.arange(4), torch.zeros(4, dtype=torch.int64)
+    gradient = torch.randn(4, 7, 3, generator=draw)
+    found = {}
+    for preset in ("nap", "krug2020"):
+        for name, table in (("as it was", frames), ("mixed", mixed)):
+            these = Instances(list(table), which, gradient, zeros, zeros + 3, zeros[:, None])
+            found[preset, name] = summed(these, preset=preset).finalize(frame_s=0.01).mean["conv"].values[0]
+    np.testing.assert_allclose(found["nap", "mixed"], found["nap", "as it was"], atol=1e-6)
+    assert np.nanmax(np.abs(found["krug2020", "mixed"] - found["krug2020", "as it was"])) > 0.1
+
+
+def test_gradients_are_sorted_with_their_activations():
+    """One instance, no frame missing: rank r has the gradient of the frame with the r-th largest activation."""
+    a, g = torch.tensor([[3.0], [5.0], [-1.0], [4.0]]), torch.tensor([[[1.0], [-2.0], [8.0], [4.0]]])
+    zero = torch.zeros(1, dtype=torch.int64)
+    sums = summed(Instances([a], zero, g, zero, zero + 1, zero[:, None]), preset="nap")
+    found = sums.finalize(frame_s=0.01, mask="abs_of_mean")
+    assert found.mean["conv"].values[0, 0].tolist() == [5, 4, 3, -1]
+    np.testing.assert_allclose(found.mask["conv"].values[0, 0], [0.25, 0.5, 0.125, 1])
+    # A cone that begins before the utterance: what is not there is a 0 without a gradient, whatever stands for it.
+    late = Instances([a], zero, g.flip(1), zero - 1, zero + 1, zero[:, None])
+    found = summed(late, preset="nap", pad="zero").finalize(frame_s=0.01, mask="abs_of_mean")
+    assert found.mean["conv"].values[0, 0].tolist() == [5, 3, 0, -1]
+    np.testing.assert_allclose(found.mask["conv"].values[0, 0], [0.25, 1, 0, 0.125])
+
+
+@pytest.mark.parametrize("layer", ["conv", "input"])
+def test_navai_agrees_with_loops(layer):
+    """Alignment by |gradient| in every layer, a window of the receptive field, no mask."""
+    these = some_instances(3, number=60)
+    found = summed(these, layer=layer, preset="navai").finalize(frame_s=0.01)
+    wanted = by_loops(these, layer, "gradient", 5, "missing", "none", "instances")
+    for name in ("count", "mean", "mask", "profile"):
+        np.testing.assert_allclose(getattr(found, name)[layer].values, wanted[name], rtol=3e-7, atol=1e-7)
+    assert repr(found).endswith("; navai)")
+    assert (found.settings["alignment"], found.settings["mask"], found.settings["changed"]) == ("gradient", "none", [])
+    even = summed(some_instances(3, span=4), preset="navai").finalize(frame_s=0.01)
+    assert even.settings["width"] == {"conv": 5}
+
+
+@pytest.mark.parametrize("preset", ["krug2020", "nap"])
+def test_a_subset_of_units_is_that_part_of_the_layer(preset):
+    these = some_instances(1, units=4)
+    whole = summed(these, preset=preset).finalize(frame_s=0.01)
+    sums = summed(these, preset=preset, units={"conv": [3, 1]})
+    assert sums.layers["conv"].activation.shape[2] == 2
+    part = sums.finalize(frame_s=0.01)
+    assert part.settings["units"] == {"conv": [3, 1]}
+    assert "units" in part.settings["changed"]
+    assert part.profile["conv"]["unit"].values.tolist() == [3, 1]
+    np.testing.assert_array_equal(part.mean["conv"], whole.mean["conv"].sel(unit=[3, 1]))
+    np.testing.assert_array_equal(part.count["conv"], whole.count["conv"].sel(unit=[3, 1]))
+    kept = whole.mask["conv"].sel(unit=[3, 1])
+    np.testing.assert_allclose(part.mask["conv"], kept / kept.max(("unit", "offset")), rtol=1e-6)
+    assert part.top_units("phone:AE", k=1)["conv"].unit.item() in (1, 3)
+    other = summed(these, layer="other", units={"conv": [0]})
+    assert other.layers["other"].activation.shape[2] == 4
+
+
+def test_units_of_the_input_keep_their_frequencies():
+    found = summed(some_instances(1), layer="input", units={"input": [2, 0]}).finalize(
+        frame_s=0.01, frequency_hz=[100, 200, 300]
+    )
+    assert found.mean["input"]["frequency"].values.tolist() == [300, 100]
+
+
+def test_units_that_do_not_exist():
+    for units, words in (([], "indices of units"), ([0, 0], "each once"), ([-1], "indices of units")):
+        with pytest.raises(BadOption, match=words):
+            ProfileSums(GROUPS, units={"conv": units})
+    with pytest.raises(BadOption, match=r"no such unit(.|\n)*0 to 2"):
+        summed(some_instances(0), units={"conv": [3]})
+
+
+def test_parts_that_lack_groups_merge_to_the_whole():
+    """The first half has no phone:B, the second no phone:K; each knows only its own groups."""
+    these = some_instances(4, number=60)
+    b, k = (GROUPS.index(name) for name in ("phone:B", "phone:K"))
+    ae = GROUPS.index("phone:AE")
+    late = torch.arange(60) >= 30
+    phones = these.membership[:, 1]
+    phones[late & (phones == k)] = ae
+    phones[~late & (phones == b)] = ae
+    parts = []
+    for which, missing in ((~late, b), (late, k)):
+        part = these.pick(which)
+        names = [name for name in GROUPS if name != GROUPS[missing]]
+        part = part._replace(membership=torch.where(part.membership > missing, part.membership - 1, part.membership))
+        parts.append(summed(part, groups=tuple(names)))
+    whole = summed(these).finalize(frame_s=0.01)
+    for first, second in (parts, parts[::-1]):
+        merged = ProfileSums(first.groups).merge(first).merge(second)
+        assert merged.groups == GROUPS
+        same(merged.finalize(frame_s=0.01), whole)
+    assert parts[0].groups == tuple(name for name in GROUPS if name != "phone:B")
+    with pytest.raises(BadInput, match=r"different groups or options(.|\n)*speaker(.|\n)*phone"):
+        summed(these).merge(ProfileSums(["symbol:a", "speaker:x"]))
+
+
+def test_what_passes_say_is_joined():
+    one, two = ProfileSums(GROUPS), ProfileSums(GROUPS)
+    one.facts = {"blank_frames": 3, "ungrouped": {"phone": 2}, "gradients": "window", "corpus": "aa", "limits": ["x"]}
+    two.facts = {"blank_frames": 4, "ungrouped": {"phone": 5}, "gradients": "window", "corpus": "bb", "limits": ["y"]}
+    one.incidents, two.incidents = {"frames are odd": {"u": 1}}, {"frames are odd": {"u": 2, "v": 1}}
+    one.settings["network"] = two.settings["network"] = "n1"
+    merged = one.merge(two)
+    assert merged.facts == {
+        "blank_frames": 7, "ungrouped": {"phone": 7}, "gradients": "window", "corpus": "aa; bb", "limits": ["x", "y"]
+    }  # fmt: skip
+    assert merged.incidents == {"frames are odd": {"u": 3, "v": 1}}
+    merged.update("conv", *some_instances(0))
+    found = merged.finalize(frame_s=0.01)
+    assert found.settings["blank_frames"] == 7
+    assert "4 frames are odd: u (3), v (1)" in found.notes
+    two.settings["network"] = "n2"
+    with pytest.raises(BadInput, match=r"different groups or options(.|\n)*n2(.|\n)*n1"):
+        merged.merge(two)
+
+
+def test_what_is_not_finite_is_named(tmp_path: Path):
+    these = some_instances(6, number=30)
+    these.activations[2][-1, 0] = torch.nan
+    lost = int((these.utterance == 2).sum())
+    first = int(torch.nonzero(these.utterance == 0)[0, 0])
+    these.gradient[first, 2, 1] = torch.inf
+    sums = ProfileSums(GROUPS)
+    sums.update("conv", *these, names=["u0", "u1", "u2"])
+    sums.update("conv", *these, names=["u0", "u1", "u2"])
+    assert sums.not_finite == {"conv": {"u2": 2 * lost, "u0": 2}}
+    sums.save(tmp_path / "sums")
+    merged = ProfileSums.load(tmp_path / "sums").merge(sums)
+    assert merged.not_finite == {"conv": {"u2": 4 * lost, "u0": 4}}
+    found = merged.finalize(frame_s=0.01)
+    counted = {"utterances": 2, "count": 4 * lost + 4, "named": {"u2": 4 * lost, "u0": 4}}
+    assert found.settings["not_finite"] == {"conv": counted}
+    note = f"conv: {4 * lost + 4} of 120 instances were not finite and are left out: u2 ({4 * lost}), u0 (4)"
+    assert note in found.notes
+
+
 def test_saved_sums_are_the_same_and_go_on(tmp_path):
     these = some_instances(0)
     sums = summed(these.pick(torch.arange(25)), pad="zero", width={"conv": 7})
@@ -450,9 +633,9 @@ def test_arguments_that_do_not_fit(change, words):
 def test_layers_that_change_between_updates():
     sums = summed(some_instances(0, span=5))
     sums.update("conv", *some_instances(1, span=3))
-    with pytest.raises(BadInput, match=r"\(7, 3\)(.|\n)*\(5, 3\)(.|\n)*full cone"):
+    with pytest.raises(BadInput, match=r"13 frames, 3 units(.|\n)*9 frames, 3 units(.|\n)*full cone"):
         sums.update("conv", *some_instances(1, span=7))
-    with pytest.raises(BadInput, match=r"\(5, 2\)"):
+    with pytest.raises(BadInput, match=r"9 frames, 2 units"):
         sums.update("conv", *some_instances(1, units=2))
     with pytest.raises(BadInput, match="differs in the two sums"):
         sums.merge(summed(some_instances(1, span=7)))

@@ -14,6 +14,7 @@ from otoscope.hear.phones import (
     from_espeak,
     from_timit,
     guess_source,
+    known_value,
     phone_class,
     phones_with,
 )
@@ -94,6 +95,52 @@ def test_unknown_classes_and_labels_are_refused_in_words() -> None:
         phones_with(manner="fricativ")
     with pytest.raises(BadInput, match="'XX' is not a phone label"):
         phone_class("XX", "manner")
+
+
+def test_values_have_other_names_in_phonetics() -> None:
+    assert [known_value("manner", name) for name in ("plosive", "stop", "flap")] == ["stop", "stop", "flap"]
+    assert known_value("voicing", "unvoiced") == "voiceless"
+    for feature, value in (("manner", "silence"), ("manner", "plosiv"), ("place", "uvular"), ("height", "stop")):
+        with pytest.raises(BadOption, match=f"unknown {feature}"):
+            known_value(feature, value)
+
+
+# Ladefoged and Johnson's chart of English consonants: rows are manners, columns places, voiceless before voiced.
+CHART = """
+    stop      | bilabial P B | alveolar T D | velar K G
+    affricate | postalveolar CH JH
+    fricative | labiodental F V | dental TH DH | alveolar S Z | postalveolar SH ZH | glottal HH -
+    nasal     | bilabial - M | alveolar - N | velar - NG
+    flap      | alveolar - DX
+    liquid    | alveolar - L | alveolar - R
+    semivowel | labial-velar - W | palatal - Y
+"""
+# Heights and backness of vowels, where diphthongs begin.
+VOWELS = {
+    ("high", "front"): "IY IH", ("high", "back"): "UW UH", ("mid", "front"): "EY EH", ("mid", "central"): "AH ER",
+    ("mid", "back"): "OW AO OY", ("low", "front"): "AE", ("low", "central"): "AY AW", ("low", "back"): "AA",
+}  # fmt: skip
+
+
+def test_the_table_is_that_of_the_charts() -> None:
+    seen = {"SIL"}
+    for line in CHART.strip().splitlines():
+        manner, *cells = map(str.strip, line.split("|"))
+        for cell in cells:
+            place, *pair = cell.split()
+            for voicing, label in zip(("voiceless", "voiced"), pair, strict=True):
+                if label != "-":
+                    seen.add(label)
+                    found = PHONE_TABLE[label]
+                    assert (found.manner, found.place, found.voicing) == (manner, place, voicing), label
+                    assert (found.kind, found.height, found.backness) == ("consonant", None, None)
+    for (height, backness), labels in VOWELS.items():
+        for label in labels.split():
+            seen.add(label)
+            found = PHONE_TABLE[label]
+            assert (found.height, found.backness, found.place) == (height, backness, None), label
+            assert (found.manner, found.voicing) == ("vowel", "voiced")
+    assert seen == set(PHONE_TABLE)
 
 
 def test_timit_folds_as_lee_and_hon_say() -> None:

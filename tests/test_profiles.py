@@ -136,6 +136,34 @@ def test_extent_by_hand():
             found.extent(mass)
 
 
+def test_sorted_profiles_have_no_extent():
+    sums = ProfileSums(GROUPS[:1], preset="nap")
+    zero = torch.zeros(1, dtype=torch.int64)
+    sums.update("conv", [torch.randn(9, 2)], zero, torch.ones(1, 3, 2), zero + 3, zero + 4, zero[:, None])
+    found = sums.finalize(frame_s=0.01)
+    assert found.by_rank
+    with pytest.raises(BadInput, match="no extent in time"):
+        found.extent()
+
+
+def test_notes_name_a_few_utterances_and_count_the_rest(profiles):
+    owners = {f"u{number}": 2 for number in range(30)}
+    sums = ProfileSums(GROUPS)
+    sums.incidents = {"labels are late": owners}
+    sums.facts = {"skipped": {"relu": "it is called 2 times in one pass"}, "limits": ["a limit"]}
+    zero = torch.zeros(1, dtype=torch.int64)
+    sums.update("conv", [torch.randn(9, 2)], zero, torch.ones(1, 3, 2), zero + 3, zero + 4, zero[:, None])
+    found = sums.finalize(frame_s=0.01)
+    assert found.settings["incidents"]["labels are late"]["utterances"] == 30
+    assert len(found.settings["incidents"]["labels are late"]["named"]) == 20
+    assert found.notes[-3:] == (
+        "60 labels are late: u0 (2), u1 (2), u2 (2), u3 (2), u4 (2) and 25 more utterances",
+        "a limit",
+        "relu is left out: it is called 2 times in one pass",
+    )
+    assert not profiles.by_rank
+
+
 def test_distances_are_those_of_scipy(profiles):
     for layer, distance in profiles.distance().items():
         flat = profiles.profile[layer].values[:3].reshape(3, -1).astype(float)

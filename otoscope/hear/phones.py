@@ -100,6 +100,17 @@ def _phone_table() -> dict[str, Phone]:
 PHONE_TABLE: dict[str, Phone] = _phone_table()
 """Label → what kind of sound it is: the 39 phones, `DX` and `SIL`."""
 
+SYNONYMS = {
+    "plosive": "stop",
+    "glide": "semivowel",
+    "palato-alveolar": "postalveolar",
+    "labiovelar": "labial-velar",
+    "unvoiced": "voiceless",
+    "close": "high",
+    "open": "low",
+}
+"""Other names that phonetics has for values of features → those used here (of heights, the extremes)."""
+
 PHONES: tuple[str, ...] = tuple(label for label in PHONE_TABLE if label not in (SILENCE, FLAP))
 """The 39 phones of ARPAbet, vowels first."""
 
@@ -115,6 +126,18 @@ def phone_class(label: str, feature: str) -> str | None:
     if label not in PHONE_TABLE:
         raise _unknown(label, "ARPAbet")
     return getattr(PHONE_TABLE[label], feature)
+
+
+def known_value(feature: str, value: str) -> str:
+    """A value of a phone feature under the name it has here: "stop" for "plosive", "voiceless" for "unvoiced".
+
+    Raises:
+        BadOption: a feature, or a value of one, that no phone has.
+    """
+    choose("phone feature", feature, FEATURES)
+    value = SYNONYMS.get(value, value)
+    sounds = [phone for label, phone in PHONE_TABLE.items() if label != SILENCE]
+    return choose(feature, value, sorted({v for phone in sounds if (v := getattr(phone, feature))}))
 
 
 def phones_with(**features: str) -> tuple[str, ...]:

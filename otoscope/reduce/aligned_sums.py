@@ -114,6 +114,62 @@ def window_sums(table: Tensor, row: Tensor, valid: Tensor, where: Cells) -> tupl
     return sums.view(-1, width, table.shape[1]), before.diff().view(-1, width)
 
 
+def by_rank(
+    table: Tensor,
+    row: Tensor,
+    inside: Tensor,
+    gradient: Tensor,
+    column: Tensor,
+    covered: Tensor,
+    width: int,
+    *,
+    zeros: bool,
+) -> tuple[Tensor, Tensor]:
+    """Each unit's activations sorted over a window, the largest first, and the gradients of the frames they are of.
+
+    A window of fewer frames than `width` is read at equal shares of its ranks: rank r of `width` is that of its m
+    frames at or above which lies the share (r + 1/2) / width of them (the nearest-rank quantile).
+
+    Args:
+        table: `(row, unit)`.
+        row, inside: `(instance, frame)`, the row of each frame of each window, and whether there is one.
+        gradient: `(instance, span, unit)`; `column`, `covered` `(instance, frame)`: where each frame stands in it.
+        width: ranks wanted.
+        zeros: frames that are not there count as zeros.
+
+    Returns:
+        Activations and gradients `(instance, rank, unit)`.
+    """
+    frames = row.shape[1]
+    missing = ~inside[..., None]
+    values = table[row.clamp(0, len(table) - 1)].masked_fill_(missing, 0.0 if zeros else -torch.inf)
+    order = values.argsort(stable=True, dim=1, descending=True)
+    there = torch.full_like(row[:, 0], frames) if zeros else inside.sum(1)
+    share = 2 * torch.arange(width, device=row.device) + 1
+    rank = (share * there[:, None] - 1) // (2 * width)
+    chosen = order.gather(1, rank[..., None].expand(-1, -1, order.shape[2]))
+    beside = column.clamp(0, gradient.shape[1] - 1)[..., None].expand(-1, -1, gradient.shape[2])
+    slopes = gradient.gather(1, beside).masked_fill_(~covered[..., None], 0)
+    return values.gather(1, chosen), slopes.gather(1, chosen)
+
+
+class How(NamedTuple):
+    """What is done with the instances of one layer."""
+
+    weigh: bool
+    """|gradient| · activation decides the time, not |gradient| alone."""
+    align: bool
+    """The window lies around that time, not around the predicted frame."""
+    zeros: bool
+    """Positions outside the utterance count, as zeros."""
+    ranked: bool = False
+    """Each unit's frames are sorted by activation, which takes time away (`by_rank`)."""
+    cone: bool = False
+    """The window is the cone itself, wherever the time is; only where `ranked`."""
+    units: Tensor | None = None
+    """The units that are kept, `(unit,)`; None: all."""
+
+
 class Block(NamedTuple):
     """Instances of one layer."""
 
@@ -167,44 +223,67 @@ class LayerSums:
             table.add_(other.tables()[name].to(table.device))
         self.tally[2] = span
 
-    def add(self, table: Tensor, block: Block, *, weigh: bool, align: bool, zeros: bool) -> Tensor:
+    def spread(self, groups: Tensor, number: int) -> LayerSums:
+        """The same on a group axis of `number` groups, of which `groups` `(group,)` are these; the others are 0."""
+        places = torch.cat([groups, groups.new_tensor([number])]).to(self.reached.device)
+        tables = {}
+        for name, table in self.tables().items():
+            tables[name] = table.clone()
+            if name != "tally":
+                empty = torch.zeros(number + 1, *table.shape[1:], dtype=table.dtype, device=table.device)
+                tables[name] = empty.index_copy_(0, places, table)
+        return LayerSums(**tables)
+
+    def add(self, table: Tensor, block: Block, how: How) -> Tensor:
         """Add instances whose activations are rows of `table` `(row, unit)`.
 
-        `weigh`: |gradient| · activation decides the time, not |gradient| alone; `align` off: the centre is the time.
-        `zeros`: positions outside the utterance count. Returns the indices of the instances left out as not finite.
+        Returns the indices of the instances left out as not finite.
         """
         span, device = block.gradient.shape[1], table.device
         position = block.start[:, None] + torch.arange(span, device=device)
         inside = (position >= 0) & (position < block.length[:, None])
         row = (block.first[:, None] + position).clamp(0, len(table) - 1)
         magnitude = block.gradient.abs()
-        value = importance(magnitude, table if weigh else None, row)
+        value = importance(magnitude, table if how.weigh else None, row)
         sound = (value.isfinite() | ~inside).all(1) & block.usable
         if not sound.all():
             self.tally[1] += int((~sound).sum())
             if sound.any():
-                self.add(table, Block(*(part[sound] for part in block)), weigh=weigh, align=align, zeros=zeros)
+                self.add(table, Block(*(part[sound] for part in block)), how)
             return (~sound).nonzero()[:, 0]
         time = block.centre
-        if align:
+        if how.align:
             time, flat = alignment_times(value, inside, position, block.centre)
             self.tally[0] += int(flat.sum())
         self.tally[2] = max(int(self.tally[2]), span)
-        width = self.reached.shape[1]
-        position = time[:, None] + torch.arange(-(width // 2), width // 2 + 1, device=device)
-        inside = (position >= 0) & (position < block.length[:, None])
+        gradient, width = block.gradient, self.reached.shape[1]
+        if how.units is not None:
+            # The whole layer has decided the time; from here on only some of its units matter.
+            table, gradient, magnitude = (part[..., how.units] for part in (table, gradient, magnitude))
+        if not how.cone:
+            position = time[:, None] + torch.arange(-(width // 2), width // 2 + 1, device=device)
+            inside = (position >= 0) & (position < block.length[:, None])
         column = position - block.start[:, None]
         covered = inside & (column >= 0) & (column < span)
         where, kinds = self._cells(block.membership)
-        found, reached = window_sums(table, block.first[:, None] + position, inside, where)
-        self._spread(self.activation, found, kinds)
-        row = torch.arange(len(time), device=device)[:, None] * span + column
-        for total, rows in ((self.gradient, block.gradient), (self.magnitude, magnitude)):
-            self._spread(total, window_sums(rows.flatten(0, 1), row, covered, where)[0], kinds)
         size = (where.edge[width::width] - where.edge[:-1:width]) // width
-        self._spread(self.reached, size[:, None].expand_as(reached) if zeros else reached, kinds)
+        row = block.first[:, None] + position
+        if how.ranked:
+            activation, ranked = by_rank(table, row, inside, gradient, column, covered, width, zeros=how.zeros)
+            row = torch.arange(len(time) * width, device=device).view(-1, width)
+            covered = torch.ones_like(row, dtype=torch.bool)
+            found, reached = window_sums(activation.flatten(0, 1), row, covered, where)
+            gradient, magnitude = ranked, ranked.abs()
+        else:
+            found, reached = window_sums(table, row, inside, where)
+            row = torch.arange(len(time), device=device)[:, None] * span + column
+            reached = size[:, None].expand_as(reached) if how.zeros else reached
+        self._spread(self.activation, found, kinds)
+        for total, rows in ((self.gradient, gradient), (self.magnitude, magnitude)):
+            self._spread(total, window_sums(rows.flatten(0, 1), row, covered, where)[0], kinds)
+        self._spread(self.reached, reached, kinds)
         self._spread(self.instances, size, kinds)
-        return row[:0, 0]
+        return time.new_zeros(0)
 
     def _cells(self, membership: Tensor) -> tuple[Cells, list[int]]:
         """Cells by grouping and group; in the first grouping "none" counts as one, so that it holds every instance."""

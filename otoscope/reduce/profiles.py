@@ -29,6 +29,10 @@ TABLES = {
     "mask": "gradient mask, 0 to 1",
     "mean": "mean activation of the group",
 }
+TIMES = "frames from the alignment", "time from the alignment"
+RANKS = "rank of the activation, the largest first", "for how long the unit is more active"
+# Utterances named in a note.
+SHOWN = 5
 
 
 class Profiles:
@@ -36,8 +40,9 @@ class Profiles:
 
     Made by `ProfileSums.finalize` or `Profiles.load`. Per layer there is one `xarray.Dataset` in `layers`: `profile`,
     `mask` and `mean` `(group, unit, offset)`, `count` `(group, offset)`, `instances` `(group,)`. `offset` counts frames
-    of that layer from the alignment; `time` is the same in seconds. The input layer may have `frequency` (Hz) along
-    `unit`. `grouping` and `label` are the two halves of a group's name.
+    of that layer from the alignment; `time` is the same in seconds. In NAPs it counts ranks from 0, the largest, and
+    `time` is for how long a unit was more active. `unit` has the indices of the units kept. The input layer may have
+    `frequency` (Hz) along `unit`. `grouping` and `label` are the two halves of a group's name.
 
     A group with fewer instances than `settings["min_instances"]` (at least one) in some layer is named in `empty`, and
     is NaN throughout there. Elsewhere the one thing that can be undefined is the mean at an offset that no instance
@@ -107,7 +112,7 @@ class Profiles:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know, in sentences: empty groups, flat maps, instances left out, gradients of 0."""
+        """What a reader should know, in sentences: empty groups, flat maps, gradients of 0, what was left out."""
         notes = []
         if self.empty:
             least = max(1, self.settings["min_instances"])
@@ -117,11 +122,21 @@ class Profiles:
             if flat:
                 notes.append(f"{layer}: {flat} of {total} instances had a flat map and stay at the predicted frame")
             if left_out:
-                notes.append(f"{layer}: {left_out} of {total + left_out} instances were not finite and are left out")
+                said = f"{layer}: {left_out} of {total + left_out} instances were not finite and are left out"
+                notes.append(said + _in_utterances(self.settings.get("not_finite", {}).get(layer)))
             unreached = (table["mask"].max(("unit", "offset")) == 0).values
             if unreached.any():
                 notes.append(f"{layer}: no gradient in {', '.join(map(str, table['group'].values[unreached]))}")
+        for what, owners in self.settings.get("incidents", {}).items():
+            notes.append(f"{owners['count']} {what}{_in_utterances(owners)}")
+        notes += self.settings.get("limits", [])
+        notes += [f"{layer} is left out: {why}" for layer, why in self.settings.get("skipped", {}).items()]
         return tuple(notes)
+
+    @property
+    def by_rank(self) -> bool:
+        """Whether an offset is a rank, 0 that of the largest activation, and not a time from the alignment (NAPs)."""
+        return self.settings.get("order", "time") == "rank"
 
     def responsiveness(self) -> dict[str, xr.DataArray]:
         """Group responsiveness r `(group, unit)` by layer (Krug et al. 2020, Eq. 1).
@@ -167,7 +182,10 @@ class Profiles:
 
         Raises:
             BadOption: `mass` is not above 0 and at most 1.
+            BadInput: these are NAPs, in which there is no time.
         """
+        if self.by_rank:
+            raise BadInput("sorted profiles have no extent in time", got=f"order {self.settings['order']!r}")
         if not 0 < mass <= 1:
             raise BadOption("share of the mass", got=mass, wanted="a number above 0, at most 1")
         frames, nominal = [], []
@@ -253,7 +271,17 @@ class Profiles:
                         writer.writerow((layer, group, unit, "" if np.isnan(value) else f"{value:.6g}", n))
 
 
+def _in_utterances(owners: Mapping[str, Any] | None) -> str:
+    """In which utterances something was met, as the end of a sentence."""
+    if owners is None:
+        return ""
+    shown = list(owners["named"].items())[:SHOWN]
+    more = owners["utterances"] - len(shown)
+    return f": {', '.join(f'{name} ({n})' for name, n in shown)}{f' and {more} more utterances' if more else ''}"
+
+
 def read_out(
+    layer: str,
     groups: tuple[str, ...],
     sums: Mapping[str, NDArray[Any]],
     frame_s: float,
@@ -281,7 +309,9 @@ def read_out(
         profile = np.where(reached, (mean - usual) * mask, 0.0)
     tables = {"profile": profile, "mask": mask, "mean": mean}
     half, units = every.shape[2] // 2, mean.shape[1]
-    offset = np.arange(-half, half + 1)
+    ranked = settings.get("order", "time") == "rank"
+    offset = np.arange(every.shape[2]) - (0 if ranked else half)
+    kept = (settings.get("units") or {}).get(layer)
     grouping, label = zip(*(name.split(":", 1) for name in groups), strict=True)
     flat, left_out, span = sums["tally"].tolist()
     dims, there = ("group", "unit", "offset"), enough[:, None, None]
@@ -298,9 +328,9 @@ def read_out(
             "group": list(groups),
             "grouping": ("group", list(grouping)),
             "label": ("group", list(label)),
-            "unit": np.arange(units),
-            "offset": ("offset", offset, {"units": "frames", "long_name": "frames from the alignment"}),
-            "time": ("offset", offset * frame_s, {"units": "s", "long_name": "time from the alignment"}),
+            "unit": np.arange(units) if kept is None else np.array(kept),
+            "offset": ("offset", offset, {"units": "frames", "long_name": RANKS[0] if ranked else TIMES[0]}),
+            "time": ("offset", offset * frame_s, {"units": "s", "long_name": RANKS[1] if ranked else TIMES[1]}),
         },
         attrs={
             "frame_s": frame_s,
@@ -313,6 +343,8 @@ def read_out(
     if frequency_hz is None:
         return table
     hertz = np.asarray(frequency_hz, dtype=np.float64)
+    if kept is not None and hertz.ndim == 1 and len(hertz) > max(kept):
+        hertz = hertz[kept]
     if hertz.shape != (units,):
         raise BadInput("frequencies do not fit the input layer", got=f"{hertz.shape}", wanted=f"({units},)")
     return table.assign_coords(frequency=("unit", hertz, {"units": "Hz"}))

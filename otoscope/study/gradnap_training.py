@@ -30,16 +30,9 @@ from otoscope.probe.taps import INPUT
 from otoscope.reduce.gradnap import ProfileSums
 from otoscope.reduce.profile_course import ALIKE, along_epochs, measure, only, shuffled_name
 from otoscope.reduce.profiles import Profiles
-from otoscope.study.gradnap import (
-    DEFAULT_BY,
-    INSTANCES,
-    Predictions,
-    predict,
-    profile_pass,
-    symbol_names,
-    without_group,
-)
-from otoscope.study.groupings import SYMBOL, Grouping, make_grouping, membership
+from otoscope.study.explained import DEFAULT_BY, INSTANCES, profile_pass, symbol_names, without_group
+from otoscope.study.groupings import SYMBOL, Grouping, Labels, membership
+from otoscope.study.predictions import Predictions, predict
 from otoscope.study.speech import Speech, heard_by
 
 INSTANCES_OF = ("last", "own")
@@ -361,7 +354,7 @@ class Kept:
 def _groupings(
     by: Sequence[str], speech: Speech, counts: Sequence[int], output: Layer, symbols: Sequence[str]
 ) -> list[Grouping]:
-    return [make_grouping(name, speech.utterances, counts, output.stride_s, symbols) for name in by]
+    return Labels(speech.utterances, counts, output.stride_s, symbols).group(by)
 
 
 def _chosen_epochs(run: Run, epochs: str | Sequence[int]) -> list[int]:

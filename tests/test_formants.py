@@ -1,0 +1,146 @@
+"""Linear prediction of known resonators, peaks of known profiles, and vowels of the demonstration's network."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import lfilter
+from torch import Tensor, nn
+
+import otoscope
+from otoscope.hear.audio import mel_frequencies
+from otoscope.hear.corpus import Utterance
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "formants" / "formants.py"
+VOWELS = {"AA": (730.0, 1090.0, 2440.0, 3400.0), "AE": (660.0, 1720.0, 2410.0, 3400.0)}
+"""Of men (Peterson and Barney 1952), and a fourth formant as most voices have it."""
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("formants", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["formants"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["formants"]
+
+
+def vowel(label: str, seconds: float, pitch_hz: float) -> np.ndarray:
+    """Pulses, falling 6 dB an octave, through one resonator for each formant, 80 Hz wide (Klatt 1980)."""
+    samples = np.zeros(round(seconds * RATE))
+    samples[:: round(RATE / pitch_hz)] = 1
+    samples = lfilter([1], [1, -0.97], samples)
+    for hertz in VOWELS[label]:
+        radius = np.exp(-np.pi * 80 / RATE)
+        samples = lfilter([1], [1, -2 * radius * np.cos(2 * np.pi * hertz / RATE), radius**2], samples)
+    return 0.3 * samples / np.abs(samples).max()
+
+
+@pytest.mark.parametrize("label", VOWELS)
+@pytest.mark.parametrize("pitch_hz", [90, 110, 140])
+def test_linear_prediction_finds_the_resonators(recipe, label, pitch_hz):
+    found = recipe.linear_prediction_formants(vowel(label, 0.3, pitch_hz), RATE)
+    assert len(found) > 50
+    np.testing.assert_allclose(np.median(found, 0), VOWELS[label][:2], rtol=0, atol=50)
+
+
+def test_silence_has_no_formants(recipe):
+    assert recipe.linear_prediction_formants(np.zeros(3200), RATE).shape == (0, 2)
+
+
+def test_close_is_100_hz_or_three_bins(recipe):
+    hertz = mel_frequencies()
+    low, high = 30, 80
+    assert recipe.close(hertz[low], hertz[low] + 100)
+    assert not recipe.close(hertz[low], hertz[low] + 101)
+    assert hertz[high + 3] - hertz[high] > 100
+    assert recipe.close(hertz[high], hertz[high + 3])
+    assert not recipe.close(hertz[high], hertz[high + 4])
+    assert recipe.nearest([], 100) is None
+
+
+class Spectra(nn.Module):
+    """Says which of two mean spectra a frame is more like: its gradient lies where they differ from the mean."""
+
+    symbols, mels = ("a", "b"), 128
+
+    def __init__(self, spectra: np.ndarray) -> None:
+        super().__init__()
+        differences = spectra - spectra.mean(0)
+        self.linear = nn.Linear(128, 2)
+        self.linear.weight.data = torch.from_numpy(differences).float()
+        self.linear.bias.data = torch.from_numpy(-(differences * spectra.mean(0)).sum(1)).float()
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.linear(features), lengths
+
+
+def test_profiles_of_a_network_that_knows_the_spectra_peak_at_the_formants_that_differ(recipe):
+    """/AA/ has its second formant where /AE/ has nothing, and the other way round; the first ones are much alike."""
+    spoken = []
+    for index in range(6):
+        parts = [vowel(label, 0.3, 100 + 8 * index) for label in VOWELS]
+        tier = [(0, 0.3, "AA"), (0.3, 0.6, "ae")]
+        samples = np.concatenate(parts).astype(np.float32)
+        spoken.append(Utterance(f"u{index}", audio=samples, sample_rate=RATE, tiers={"phone": tier}))
+    heard = np.mean([otoscope.features(utterance.audio, RATE)[:60].numpy() for utterance in spoken], 0)
+    network = Spectra(np.stack([heard[2:28].mean(0), heard[32:58].mean(0)]))
+    rows = {(row.vowel, row.number): row for row in recipe.compare(network, spoken, ["AA", "AE"], 5000)}
+    for (label, number), row in rows.items():
+        assert abs(row.predicted_hz - VOWELS[label][number - 1]) < 50
+        assert row.instances >= 150
+        assert 0 < row.chance < 0.5
+    assert rows["AA", 2].holds
+    assert rows["AE", 2].holds
+    # With the vowels' names exchanged, linear prediction hears the other one, and the profile goes with it ...
+    swapped = [u.replace(tiers={"phone": [(0, 0.3, "AE"), (0.3, 0.6, "AA")]}) for u in spoken]
+    other = {(row.vowel, row.number): row for row in recipe.compare(network, swapped, ["AA", "AE"], 5000)}
+    assert other["AE", 2].profile_hz == pytest.approx(rows["AA", 2].profile_hz, abs=1)
+    # ... but neither formant is near the other vowel's.
+    assert not recipe.close(rows["AA", 2].profile_hz, rows["AE", 2].predicted_hz)
+    assert not recipe.close(rows["AE", 2].profile_hz, rows["AA", 2].predicted_hz)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A demonstration of its own: the run, and the speech of the voices it never heard."""
+    pytest.importorskip("espeakng_loader", reason="the demonstration speaks with espeak-ng: install the extra `synth`")
+    out = tmp_path_factory.mktemp("formants") / "demo"
+    run = otoscope.run_demo(out).run
+    corpus = otoscope.read_corpus(out / "corpus" / "manifest.jsonl", strict=True)
+    return otoscope.load(run.folder), list(otoscope.select(corpus, "split=test"))
+
+
+@pytest.mark.slow
+@pytest.mark.demo
+def test_vowels_of_the_demonstration_peak_at_their_formants(recipe, demo):
+    """Three of four at least: the second formants lie at the edge of the tolerance, and pool high and low voices."""
+    rows = recipe.compare(*demo, ["AA", "AE"])
+    assert sum(row.holds for row in rows) >= 3, rows
+    assert all(row.holds for row in rows if row.number == 1), rows
+    assert all(row.instances > 100 and row.chance < 0.5 for row in rows), rows
+    second = {row.vowel: row.profile_hz for row in rows if row.number == 2}
+    assert second["AA"] < 1400 < 1600 < second["AE"]
+
+
+@pytest.mark.slow
+@pytest.mark.demo
+@pytest.mark.real
+def test_vowels_of_people_peak_at_their_formants(recipe, demo, real_data):
+    """Hand-labelled vowels, heard by a network that knows only synthetic ones: /AE/ of women and men, most of /AA/."""
+    network, _ = demo
+    timit = otoscope.read_corpus(real_data / "timit-nltk" / "manifest.jsonl", strict=True)
+    rows = []
+    for gender, top_hz in (("f", 5500.0), ("m", 5000.0)):
+        rows += recipe.compare(network, list(otoscope.select(timit, f"gender={gender}")), ["AA", "AE"], top_hz)
+    assert all(row.holds for row in rows if row.vowel == "AE"), rows
+    assert sum(row.holds for row in rows) >= 6, rows
+    # By chance about two of the eight would hold.
+    assert sum(row.chance for row in rows) < 3, rows
