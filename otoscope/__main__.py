@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from otoscope.base import OtoscopeError
-from otoscope.commands import corpus, looking, performance, training
+from otoscope.commands import corpus, looking, performance, profiles, training
 
 app = typer.Typer(
     name="otoscope",
@@ -35,7 +35,8 @@ for command in (
     looking.layers,
     looking.compare,
     performance.performance,
-    looking.profile,
+    profiles.profile,
+    profiles.optimal,
     looking.report,
 ):
     app.command()(command)

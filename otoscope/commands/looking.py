@@ -1,4 +1,4 @@
-"""`otoscope layers`, `compare`, `profile`, `report`: what the layers of a network represent."""
+"""`otoscope layers`, `compare`, `report`: what the layers of a network represent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from otoscope.commands.options import (
     read_chosen,
 )
 from otoscope.study.console import Terminal, table
-from otoscope.study.summaries import layer_summary, network_summary, profile_summary, training_summary, training_words
+from otoscope.study.summaries import layer_summary, network_summary, training_summary, training_words
 
 
 def layers(run: RunArgument, epoch: EpochOption = None, json: JsonOption = False) -> None:
@@ -89,48 +89,7 @@ def compare(
     finish(terminal, speech.problems)
 
 
-def profile(
-    run: RunArgument,
-    corpus: CorpusOption,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--by", help="symbol, phone, speaker, a tier or attribute; repeatable. Left out: symbol and phone."
-        ),
-    ] = None,
-    layers: LayersOption = None,
-    ctm: CtmOption = None,
-    where: WhereOption = None,
-    epoch: EpochOption = None,
-    out: OutOption = None,
-    strict: StrictOption = False,
-    json: JsonOption = False,
-) -> None:
-    """GradNAPs: what letters, phones or speakers look like to every layer, and which neurons answer to them."""
-    terminal = Terminal(as_json=json)
-    network = otoscope.load(run, epoch)
-    chosen = read_chosen(corpus, where, ctm, strict)
-    with terminal.stage("features") as progress:
-        speech = otoscope.listen(chosen, mels=network.mels, strict=strict, progress=progress)
-    with terminal.stage("profiles") as progress:
-        groupings = {"by": tuple(by)} if by else {}
-        profiles = otoscope.gradnap(network, speech, layers or "*", progress=progress, **groupings)
-    folder = out or (run if run.is_dir() else run.parent) / "report"
-    paths = otoscope.save_profiles(profiles, folder)
-    counts = profiles.instances.max("layer")
-    terminal.show(
-        {
-            "groups": {str(group): int(counts.sel(group=group)) for group in profiles.groups},
-            "settings": profiles.settings,
-            "files": [str(path) for path in paths],
-        },
-        table(*profile_summary(profiles)),
-    )
-    terminal.say(f"{profiles!r}\n{profiles.settings['gradients']}\n{', '.join(str(path) for path in paths)}")
-    finish(terminal, speech.problems)
-
-
 def report(run: RunArgument, out: OutOption = None) -> None:
-    """Write the page about a run from what `compare` and `profile` have left in its report folder."""
+    """Write the page about a run from what `compare`, `profile` and `optimal` have left in its report folder."""
     page = otoscope.write_report(run, out, title=f"What the layers of {run.resolve().name} learned")
     Terminal().show(None, f"Page: {page.resolve()}")

@@ -53,6 +53,7 @@ class _Block:
     headers: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     numeric: tuple[bool, ...] = ()
+    sounds: tuple[tuple[str, Path], ...] = ()
 
 
 @dataclass
@@ -172,6 +173,10 @@ class Report:
         )
         return self._tables
 
+    def add_sounds(self, sounds: Sequence[tuple[str, Path | str]]) -> None:
+        """Players for WAV files `(label, path)`, there when the page is saved; links are relative."""
+        self._add(_Block("sounds", sounds=tuple((label, Path(path)) for label, path in sounds)))
+
     def add_data(self, path: Path | str, what: str) -> None:
         """A link to a file with the numbers (NetCDF, CSV). It must exist when the page is saved."""
         self._data.append((Path(path), what))
@@ -202,6 +207,7 @@ class Report:
             facts=self._facts,
             sections=[section for section in self._sections if section.heading or section.blocks],
             data=[_link(path, what, directory) for path, what in self._data],
+            link=lambda path: _link(path, "", directory)["href"],
             provenance=self._provenance,
             version=importlib.metadata.version("otoscope"),
             theme=Markup(script_json(theme)),

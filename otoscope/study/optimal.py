@@ -26,6 +26,8 @@ from otoscope.study.speech import mels_of
 
 UnitSet: TypeAlias = int | Iterable[int] | Mapping[int, float] | xr.DataArray
 """Units to maximise; or with weights, negative to minimise; or their r with a coordinate `unit` (`top_units`)."""
+# Files of optimal inputs begin so.
+OPTIMAL = "optimal"
 
 
 def optimal_inputs(
@@ -216,7 +218,7 @@ def save_optimal_inputs(
     folder = Path(folder)
     paths: list[Path] = []
     for layer, table in tables.items():
-        stem = f"optimal-{_file_name(layer)}"
+        stem = f"{OPTIMAL}-{_file_name(layer)}"
         paths += save_table(table, folder, stem)
         if not sounds or "frequency" not in table.coords or table.sizes["frame"] < 2:
             continue

@@ -16,6 +16,11 @@ from otoscope.reduce.clusters import cluster_groups, silhouettes
 from otoscope.reduce.profiles import Profiles
 
 SIMILARITY, GRADNAP, TRAINING, SILHOUETTES = "similarity", "gradnap", "training", "silhouettes"
+# What the command line calls a comparison of several networks.
+NETWORKS = "networks"
+# Controls of profiles, and profiles through training.
+CASCADE, SHUFFLED, HALVES, CHANCE = "random-weights", "shuffled-labels", "split-half", "random-silhouettes"
+COURSE = "gradnap-training"
 
 
 def training_history(run: Run) -> xr.Dataset:

@@ -126,3 +126,14 @@ def _epochs(at: Any) -> str:
         return f"{settled:.0f}"
     low, high = map(float, at["converged_interval"])
     return f"{settled:.0f} ({low:.0f} to {high:.0f})"
+
+
+def optimal_summary(found: dict[str, Any]) -> Table:
+    """How far optimal inputs go: the activation of the neurons at the start and at the end, by layer and set."""
+    rows: list[list[object]] = []
+    for layer, table in found.items():
+        for name, size, course in zip(
+            table["set"].values, table["size"].values, table["activation"].values, strict=True
+        ):
+            rows.append([layer, str(name), str(int(size)), f"{float(course[0]):.3g}", f"{float(course[-1]):.3g}"])
+    return ["layer", "neurons of", "N", "activation at the start", "at the end"], rows
