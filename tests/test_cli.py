@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import otoscope
 from otoscope.__main__ import main
 from otoscope.learn.checkpoint import load_tensors, save_tensors
 
@@ -28,7 +29,7 @@ network:
 train: {epochs: 1, batch_size: 4, learning_rate: 1.0e-4, precision: float32}
 """
 TEXTS = ("a b", "b a", "a a b", "b b")
-COMMANDS = ("demo", "corpus", "train", "score", "layers", "compare", "profile", "performance", "report")
+COMMANDS = ("demo", "corpus", "train", "score", "layers", "compare", "profile", "optimal", "performance", "report")
 
 
 class Met(NamedTuple):
@@ -231,6 +232,38 @@ def test_the_whole_way(meet: Meet, run: Path, corpus: Path) -> None:
     assert met.status == 0, met.err
     assert str(run / "report" / "index.html") in met.out.replace("\n", "")
     assert "Not computed yet" not in (run / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_controls_training_and_optimal_inputs_stand_on_the_page(
+    meet: Meet, run: Path, corpus: Path, tmp_path: Path
+) -> None:
+    asked = ("profile", run, "--corpus", corpus, "--by", "symbol", "--out", tmp_path)
+    met = meet(*asked, "--controls", "--through-training")
+    assert met.status == 0, met.err
+    for name in ("random-weights", "shuffled-labels", "split-half", "random-silhouettes", "gradnap-training"):
+        assert (tmp_path / f"{name}.nc").is_file()
+        assert f"{name}.nc" in met.err.replace("\n", "")
+    made = otoscope.Profiles.load(tmp_path / "gradnap.nc")
+    group = next(group for group in made.groups if group not in made.empty)
+    met = meet("optimal", run, "--group", group, "--layers", "layer2", "--k", 2, "--out", tmp_path, "--json")
+    assert met.status == 0, met.err
+    (row,) = json.loads(met.out)["rows"]
+    assert row["layer"] == "layer2"
+    paper = ("--preset", "krug2020", "--no-sound")
+    met = meet("optimal", run, "--unit", 1, "--layers", "layer1", *paper, "--out", tmp_path)
+    assert met.status == 0, met.err
+    assert {path.name for path in tmp_path.glob("optimal-layer1*")} == {"optimal-layer1.nc", "optimal-layer1.csv"}
+    assert len(list(tmp_path.glob("optimal-layer2*.wav"))) == 1
+    met = meet("report", run, "--out", tmp_path)
+    assert met.status == 0, met.err
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    for words in ("The network, or the data?", "When the sounds appear", "What neurons would like to hear", "<audio"):
+        assert words in page
+    refused(meet("optimal", run, "--out", tmp_path), "--group or --unit")
+    refused(meet("optimal", run, "--unit", 1, "--layers", "conv*", "--out", tmp_path), "conv*")
+    refused(meet("optimal", run, "--group", "phone:XX", "--out", tmp_path), "phone:XX")
+    refused(meet("optimal", run, "--unit", 999, "--out", tmp_path), "999")
+    refused(meet("profile", run, "--corpus", corpus, "--preset", "gradnav"), "krug2020")
 
 
 def test_training_goes_on_only_with_the_same(meet: Meet, run: Path, corpus: Path, config: Path) -> None:

@@ -42,7 +42,7 @@ class Each(nn.Module):
         return self.function(values)
 
 
-def strided(double: bool = True) -> Net:
+def strided(double: bool = True, middle: nn.Module | None = None) -> Net:
     """Field 1 + 5 + 2 · (4 + 6 + 2 · 2) = 34, stride 4, with zeros beyond the utterance's ends."""
     torch.manual_seed(0)
     return Net(
@@ -50,13 +50,18 @@ def strided(double: bool = True) -> Net:
         nn.BatchNorm1d(8),
         nn.ReLU(inplace=True),
         nn.Conv1d(8, 10, 5, padding=2),
-        nn.Tanh(),
+        middle or nn.Tanh(),
         nn.Conv1d(10, 7, 4, stride=2, padding=1, dilation=2),
         nn.ReLU(),
         nn.Dropout(0.5),
         nn.Conv1d(7, SYMBOLS, 3, padding=1),
         double=double,
     )
+
+
+def mixing(double: bool = True) -> Net:
+    """The same with units that depend on each other within a frame, so that no forward pass can be shared."""
+    return strided(double, nn.Softmax(1))
 
 
 def unpadded() -> Net:
@@ -83,6 +88,14 @@ class Residual(nn.Module):
     def forward(self, features, lengths):
         values = features.transpose(1, 2)
         return self.last((self.narrow(values) + self.wide(values)).relu()).transpose(1, 2), lengths
+
+
+class Unequal(Residual):
+    """The same, of which the sum is scaled by the whole frame."""
+
+    def forward(self, features, lengths):
+        values = features.transpose(1, 2)
+        return self.last((self.narrow(values) + self.wide(values)).softmax(1)).transpose(1, 2), lengths
 
 
 class Maps(nn.Module):
@@ -187,10 +200,12 @@ def plain(make):
 
 
 NETWORKS = [
-    (strided, "window"),
-    (unpadded, "window"),
+    (strided, "shared"),
+    (unpadded, "shared"),
+    (Residual, "shared"),
+    (mixing, "window"),
     (upsampling, "window"),
-    (Residual, "window"),
+    (Unequal, "window"),
     (Maps, "window"),
     (Recurrent, "repeat"),
     (Attending, "repeat"),
@@ -198,19 +213,20 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize(("make", "chosen"), NETWORKS)
-@pytest.mark.parametrize("method", ["auto", "window", "repeat", "single"])
+@pytest.mark.parametrize("method", ["auto", "shared", "window", "repeat", "single"])
 def test_every_method_gives_the_plain_gradient_at_every_layer_and_frame(make, chosen, method):
     network, survey, features, asked, right = plain(make)
     gradients = FrameGradients(network, survey, method=method, batch_frames=300, survey=survey)
-    if method == "window" and chosen != "window":
+    if method == "shared" and chosen == "window":
+        with pytest.raises(BadOption, match=r"cannot be shared.*(\n.*)*'auto'"):
+            list(gradients(features, *asked))
+        return
+    if method in ("shared", "window") and chosen == "repeat":
         with pytest.raises(BadOption, match=r"no windows.*whole utterance(\n.*)*'repeat'"):
             gradients(features, *asked)
         return
     found = laid_out(gradients, features, asked, {str(at): [at.frames(len(f)) for f in features] for at in survey})
     assert gradients.method == (chosen if method == "auto" else method)
-    if method == "auto" and chosen == "window":
-        # A sum of branches is no chain, and is not trimmed.
-        assert gradients.reason.startswith("windows of the receptive field trimmed") == (make is not Residual)
     for layer in survey:
         for instance, gradient in right[layer].items():
             torch.testing.assert_close(found[layer][instance], gradient, rtol=1e-9, atol=1e-11)
@@ -228,25 +244,6 @@ def test_the_windows_are_of_just_the_field_and_on_the_grid():
     # 34 frames, of which 13 before the frame's own time; 16 is where the grid of 4 lies.
     assert sum(rows for rows, length in seen[1:] if length == 37) >= 90
     assert {length for _, length in seen[1:]} <= {37, 38, 39, 40}
-
-
-def test_trimming_spares_the_frames_that_no_cone_needs():
-    network = strided()
-    survey = list_layers(network)
-    features = utterances(400)
-    asked = [index[40:41] for index in every_frame(network, features)]
-    seen = {}
-    for name, module in network.named_modules():
-        module.register_forward_hook(lambda module, given, output, name=name: seen.update({name: given[0].shape[2]}))
-    frames = {}
-    for method in ("window", "auto"):
-        gradients = FrameGradients(network, ["input"], method=method, survey=survey)
-        list(gradients(features, *asked))
-        list(gradients(features, *asked))
-        frames[method] = dict(seen)
-    last = "body.8"
-    assert frames["auto"][last] == 3 < frames["window"][last]
-    assert "trimmed" in gradients.reason
 
 
 def test_one_linear_convolution_has_its_weights_as_gradient():
@@ -311,7 +308,7 @@ def test_captum_gives_the_same(make):
 
 def test_where_single_precision_cannot_decide_a_double_copy_does(monkeypatch):
     monkeypatch.setattr(cones, "TOLERANCE", 1e-13)
-    network = strided(double=False)
+    network = mixing(double=False)
     features = utterances(200, 90, dtype=torch.float32)
     gradients = FrameGradients(network, ["input", "body.3"])
     (chunk, *_) = gradients(features, *every_frame(network, features))
@@ -345,7 +342,7 @@ class Position(nn.Module):
 )
 def test_what_windows_or_batches_would_change_is_found_out(module, chosen, words):
     torch.manual_seed(0)
-    network = Net(nn.Conv1d(MELS, 8, 3, padding=1), module, nn.Conv1d(8, SYMBOLS, 3, padding=1))
+    network = Net(nn.Conv1d(MELS, 8, 3, padding=1), module, nn.Softmax(1), nn.Conv1d(8, SYMBOLS, 3, padding=1))
     features = utterances(60, 45)
     asked = every_frame(network, features, step=3)
     survey = list_layers(network)
@@ -397,7 +394,7 @@ def test_kinds_of_frames_met_later_are_tested_then():
     """Only beyond the 50th frame does this network differ from what it is in a window."""
     late = Each(lambda values: values + torch.arange(values.shape[2]).sub(50).clamp(min=0) / 20)
     torch.manual_seed(0)
-    network = Net(nn.Conv1d(MELS, 8, 3, padding=1), late, nn.Tanh(), nn.Conv1d(8, SYMBOLS, 3, padding=1))
+    network = Net(nn.Conv1d(MELS, 8, 3, padding=1), late, nn.Tanh(), nn.Softmax(1), nn.Conv1d(8, SYMBOLS, 3, padding=1))
     gradients = FrameGradients(network, ["input"])
     short, long = utterances(4, 90)
     list(gradients([short], *every_frame(network, [short])))
@@ -413,7 +410,7 @@ def test_one_kind_of_frame_that_fails_is_enough():
     """The last of 60 frames is another thing here, and only windows at the end of an utterance hold it."""
     last = Each(lambda values: values + torch.arange(values.shape[2]).sub(58).clamp(min=0))
     torch.manual_seed(0)
-    network = Net(nn.Conv1d(MELS, 8, 3, padding=1), last, nn.Tanh(), nn.Conv1d(8, SYMBOLS, 1))
+    network = Net(nn.Conv1d(MELS, 8, 3, padding=1), last, nn.Tanh(), nn.Softmax(1), nn.Conv1d(8, SYMBOLS, 1))
     features = utterances(60)
     gradients = FrameGradients(network, ["input"])
     gradients(features, *every_frame(network, features))
@@ -497,11 +494,11 @@ def test_gradients_that_are_not_finite_are_handed_on():
             zip(chunk.instances.tolist(), chunk["input"].gradient.isfinite().all(2).all(1).tolist(), strict=True)
         )
     assert (finite[0], finite[11], finite[len(finite) - 1]) == (True, False, True)
-    assert gradients.method == "window"
+    assert gradients.method == "shared"
     # Here there is nothing to compare with, which speaks against no method.
     alone = FrameGradients(network, ["input", "body.3"])
     list(alone(features, *(index[11:12] for index in asked)))
-    assert alone.method == "window"
+    assert alone.method == "shared"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def four(tmp_path, monkeypatch):
 
     def score(network, speech):
         scored.append(len(speech))
-        total = SimpleNamespace(as_dict=lambda: {"wer": errors[f"n{(len(scored) - 1) % 4}"]})
+        total = SimpleNamespace(as_dict=lambda: {"wer": errors[f"n{(len(scored) - 1) % 4}"], "words": 10})
         return {"total": total}
 
     monkeypatch.setattr(module, "score_recogniser", score)

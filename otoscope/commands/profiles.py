@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import otoscope
-from otoscope.base import OtoscopeError
+from otoscope.base import BadOption
 from otoscope.commands.options import (
     CorpusOption,
     CtmOption,
@@ -151,7 +151,7 @@ def optimal(
     """Optimal inputs: spectrograms, and sounds, that excite some neurons as strongly as they can."""
     terminal = Terminal(as_json=json)
     if bool(groups) == bool(units):
-        raise OtoscopeError(
+        raise BadOption(
             "say whose optimal inputs to look for", got="both" if groups else "neither", wanted="--group or --unit"
         )
     network = otoscope.load(run, epoch)
@@ -170,7 +170,7 @@ def optimal(
                 if layer.own and layer != "input" and any(fnmatch.fnmatchcase(layer, each) for each in layers or ["*"])
             ]
             if not named:
-                raise OtoscopeError("no layer has these neurons", got=str(layers), wanted="names as of otoscope layers")
+                raise BadOption("no layer has these neurons", got=str(layers), wanted="names as of otoscope layers")
             found = {
                 name: otoscope.optimal_inputs(network, name, units, progress=progress, **options) for name in named
             }

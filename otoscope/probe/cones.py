@@ -1,12 +1,13 @@
 """Gradients of many single frames: of logit[utterance, frame, symbol] with respect to every chosen layer and the input.
 
-Three methods give the same numbers:
+Four methods give the same numbers:
 
 - `"single"`: one forward and one backward for each frame, over its whole utterance. The reference, and slow.
 - `"repeat"`: utterances repeated along the batch, one frame's logit in each row.
 - `"window"`: for networks of finite receptive field. A frame's gradient lies in its cone, so the network runs on
-  windows of just the receptive field, many in a batch (`otoscope.probe.windows`). Where its layers form a chain, each
-  passes on only the frames of its cone, so that the next computes little more than the frame needs.
+  windows of just the receptive field, many in a batch (`otoscope.probe.windows`).
+- `"shared"`: for such networks of convolutions and linear layers with nothing but functions of single values between
+  them. An utterance runs once, and only the cones go backward (`otoscope.probe.shared`).
 
 `"auto"` takes the fastest that gives what `"single"` gives on a few of the frames asked for.
 """
@@ -21,11 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.base import BadInput, choose
+from otoscope.probe.diagonal import NotDiagonal
 from otoscope.probe.layers import Layer, Survey, list_layers, match_layers
 from otoscope.probe.rows import Chunk, Job, Rows, Way, make_job
 from otoscope.probe.windows import Stretches, Windows
 
-METHODS = ("auto", "window", "repeat", "single")
+METHODS = ("auto", "shared", "window", "repeat", "single")
 # Largest difference from `single` that still counts as the same, as a share of the frame's largest gradient at a layer.
 TOLERANCE = 1e-5
 # The same in float64, which decides where rounding in float32 may have switched a ReLU.
@@ -42,8 +44,7 @@ class FrameGradients:
         network: see `otoscope.probe.layers.list_layers`. While it runs it is in `eval()` and its parameters require no
             gradient; afterwards all is as it was.
         layers: layers or names of layers, `"input"` among them if wanted.
-        method: `"auto"`, `"window"`, `"repeat"` or `"single"`. Only `"auto"` tests itself, and therefore only it trims
-            layers to their cones.
+        method: `"auto"`, `"shared"`, `"window"`, `"repeat"` or `"single"`. Only `"auto"` tests itself.
         batch_frames: input frames in one batch, all rows together; memory follows it.
         survey: `list_layers(network)` where it is at hand; else the first call measures it.
 
@@ -67,7 +68,7 @@ class FrameGradients:
         survey: Survey | None = None,
     ) -> None:
         self.network = network
-        self.method = choose("method", method, METHODS)
+        self.method = self._asked = choose("method", method, METHODS)
         self.reason = "nothing has run yet" if method == "auto" else "it was asked for, and has not been tested"
         self.error: float | None = None
         self.batch_frames = batch_frames
@@ -91,7 +92,8 @@ class FrameGradients:
 
         Raises:
             BadInput: indices out of range, features of unequal width, or a network that does not run on them.
-            BadOption: an unknown layer, or `"window"` for a network without a finite receptive field.
+            BadOption: an unknown layer, `"shared"` or `"window"` for a network without a finite receptive field, or
+                `"shared"` for one that cannot be taken apart.
         """
         if not len(features):
             raise BadInput("there are no utterances", got="an empty list", wanted="tensors (frame, mel)")
@@ -103,16 +105,17 @@ class FrameGradients:
         if not len(job.utterance):
             return iter(())
         way = self._choose(self._rows, job)
-        return self._rows.run(self.network, way, job, torch.arange(len(job.utterance)))
+        strict = self._asked != "auto"
+        return self._rows.run(self.network, way, job, torch.arange(len(job.utterance)), strict=strict)
 
     def _set_up(self, survey: Survey) -> Rows:
         layers = match_layers(survey, self._wanted)
         finite = survey.output is not None and survey.output.reach is not None
-        windows = Windows(survey) if finite or self.method == "window" else None
+        windows = Windows(survey) if finite or self.method in ("shared", "window") else None
         if self.method != "auto":
-            self._ways = [Way(self.method, trimmed=False)]
+            self._ways = [Way(self.method)]
         else:
-            self._ways = [Way("window", trimmed=True), Way("window")] if finite else []
+            self._ways = [Way("shared"), Way("window")] if finite else []
             for method in ("repeat", "single"):
                 self._ways += [Way(method), Way(method, in_cones=False)]
         return Rows(survey, layers, windows, self.batch_frames)
@@ -182,7 +185,9 @@ def _difference(rows: Rows, network: nn.Module, way: Way, job: Job, batch: Tenso
     reference = {int(c.instances): c.windows for c in rows.run(network, REFERENCE, job, _spread(batch, TESTED))}
     worst, where = 0.0, ""
     try:
-        chunks = list(rows.run(network, way, job, batch))
+        chunks = list(rows.run(network, way, job, batch, strict=True))
+    except NotDiagonal as error:
+        return math.inf, str(error.got)
     except Exception as error:  # a network may not bear being run so
         return math.inf, f"the network fails ({getattr(error, 'got', None) or error})"
     for chunk in chunks:

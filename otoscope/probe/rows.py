@@ -14,9 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.base import BadInput, OtoscopeError
+from otoscope.probe.diagonal import NotDiagonal, Taken, take_apart
 from otoscope.probe.layers import Layer, Survey, as_frames
-from otoscope.probe.taps import first_tensor, listening, tap
-from otoscope.probe.windows import Stretches, Trim, Windows, corresponding, whole_utterances
+from otoscope.probe.shared import grouped
+from otoscope.probe.taps import first_tensor, tap
+from otoscope.probe.windows import Stretches, Windows, corresponding, whole_utterances
+
+# Batches of instances at which utterances that go backward together are enough.
+GROUPED = 8
+# How many times as many rows as windows the shared forward pass has in a batch.
+SHARED = 3
 
 
 @dataclass(frozen=True)
@@ -44,19 +51,19 @@ class Chunk:
 
 
 class Way(NamedTuple):
-    """How to run. `trimmed`: layers pass on only their cones; `in_cones`: gradients are cut to the cones measured."""
+    """How to run. `in_cones`: gradients are cut to the cones measured."""
 
     method: str
-    trimmed: bool = False
     in_cones: bool = True
 
     def __str__(self) -> str:
         said = {
+            "shared": "cones backward from one shared forward pass",
             "window": "windows of the receptive field",
             "repeat": "utterances repeated along the batch",
             "single": "one backward per frame",
         }[self.method]
-        return said + (" trimmed to cones" if self.trimmed else "") + ("" if self.in_cones else ", without cones")
+        return said + ("" if self.in_cones else ", without cones")
 
 
 class Job(NamedTuple):
@@ -79,7 +86,6 @@ class Batch(NamedTuple):
     instances: Tensor
     start: Tensor
     length: int
-    trim: Trim | None
 
 
 def make_job(network: nn.Module, survey: Survey, features: Sequence[Tensor], *asked: Tensor) -> Job:
@@ -125,6 +131,21 @@ def within(what: str, index: Tensor, limit: Tensor) -> None:
         )
 
 
+@contextlib.contextmanager
+def running(utterances: int, frames: int) -> Iterator[None]:
+    """Say in words what a network raises that runs inside."""
+    try:
+        yield
+    except OtoscopeError:
+        raise
+    except Exception as error:  # somebody else's network may raise anything
+        raise BadInput(
+            f"the network does not run on {utterances} utterances of {frames} frames",
+            got=f"{type(error).__name__}: {error}",
+            remedy="leave out utterances that are too short for it; if memory ran out, lower batch_frames",
+        ) from error
+
+
 class Rows:
     """Runs instances as rows.
 
@@ -142,53 +163,71 @@ class Rows:
     def stretches(self, way: Way, job: Job) -> Stretches:
         """The input on which each instance runs."""
         lengths = job.lengths[job.utterance]
-        if way.method == "window" and self.windows is not None:
+        if way.method in ("window", "shared") and self.windows is not None:
             return self.windows.place(job.frame, lengths)
         return whole_utterances(lengths)
 
     def per_batch(self, way: Way, length: int) -> int:
         """How many rows of so many input frames run together."""
+        if way.method == "shared" and self.windows is not None:
+            # Nothing is kept for a backward pass, which leaves room for more rows.
+            return max(1, SHARED * self.batch_frames // self.windows.length)
         return 1 if way.method == "single" else max(1, self.batch_frames // length)
 
     def batches(self, way: Way, job: Job, which: Tensor) -> Iterator[Batch]:
         """The instances `which` in batches of equal length."""
-        start, length, kind = self.stretches(way, job)
-        # Inside utterances windows are of one length; they can be trimmed together where they agree in phase.
-        group = torch.where(kind < 0, -length, kind)[which]
-        for value in group.unique().tolist():
-            members = which[group == value]
-            frames = int(length[members[0]])
-            trim = Trim(self.windows, value) if way.trimmed and self.windows is not None and value >= 0 else None
-            for batch in members.split(self.per_batch(way, frames)):
-                yield Batch(batch, start[batch], frames, trim)
+        start, length, _ = self.stretches(way, job)
+        for frames in length[which].unique().tolist():
+            for batch in which[length[which] == frames].split(self.per_batch(way, frames)):
+                yield Batch(batch, start[batch], frames)
 
-    def run(self, network: nn.Module, way: Way, job: Job, which: Tensor) -> Iterator[Chunk]:
-        """The gradients of the instances `which`."""
+    def run(self, network: nn.Module, way: Way, job: Job, which: Tensor, *, strict: bool = False) -> Iterator[Chunk]:
+        """The gradients of the instances `which`.
+
+        An utterance that cannot share its forward pass goes one frame at a time; where `strict`, it raises `BadOption`.
+        """
+        if way.method == "shared":
+            return self._shared(network, way, job, which, strict)
         return (self._batch(network, way, job, *batch) for batch in self.batches(way, job, which))
 
-    def _batch(
-        self, network: nn.Module, way: Way, job: Job, which: Tensor, start: Tensor, length: int, trim: Trim | None
-    ) -> Chunk:
+    def _shared(self, network: nn.Module, way: Way, job: Job, which: Tensor, strict: bool) -> Iterator[Chunk]:
+        owner, rows = job.utterance[which], self.per_batch(way, 1)
+        left: list[Tensor] = []
+
+        def utterances() -> Iterator[tuple[Taken, Tensor]]:
+            for u in owner.unique().tolist():
+                members, first = which[owner == u], int(job.first[u])
+                features = job.features[first : first + int(job.lengths[u])]
+                try:
+                    with running(1, len(features)):
+                        taken = take_apart(network, self.layers, features)
+                except NotDiagonal:
+                    if strict:
+                        raise
+                    left.append(members)
+                else:
+                    yield taken, members
+
+        for group, instances, place in grouped(utterances(), GROUPED * rows, self.batch_frames):
+            within("symbol", job.symbol[instances], torch.full_like(instances, group.places[-1].units))
+            within("frame", job.frame[instances], group.frames[place, -1])
+            for some, at in zip(instances.split(rows), place.split(rows), strict=True):
+                frame = job.frame[some]
+                found = group.backward(at, frame, job.symbol[some], job.features)
+                cut = {str(layer): self._window(*found[layer], layer, way, job, frame) for layer in self.layers}
+                yield Chunk(some, cut)
+        if left:
+            yield from self.run(network, Way("single"), job, torch.cat(left))
+
+    def _batch(self, network: nn.Module, way: Way, job: Job, which: Tensor, start: Tensor, length: int) -> Chunk:
         index = (job.first[job.utterance[which]] + start)[:, None] + torch.arange(length)
-        with contextlib.ExitStack() as stack:
-            if trim is not None:
-                # Entered before the taps, so that these see what is left.
-                stack.enter_context(listening(network, trim.names, trim, trim.begin))
-            taps = stack.enter_context(tap(network, self.layers, grads=True))
+        with tap(network, self.layers, grads=True) as taps:
             features = job.features[index.to(job.features.device)]
             lengths = torch.full((len(which),), length, device=features.device)
-            try:
+            with running(len(which), length):
                 logits = first_tensor(network(features, lengths))
-            except OtoscopeError:
-                raise
-            except Exception as error:  # somebody else's network may raise anything
-                raise BadInput(
-                    f"the network does not run on {len(which)} utterances of {length} frames",
-                    got=f"{type(error).__name__}: {error}",
-                    remedy="leave out utterances that are too short for it; if memory ran out, lower batch_frames",
-                ) from error
             tensors = [taps[layer] for layer in self.layers]
-            target = self._logits(logits, job.frame[which], job.symbol[which], start, trim)
+            target = self._logits(logits, job.frame[which], job.symbol[which], start)
             asked = [tensor for tensor in tensors if tensor.requires_grad] if target.requires_grad else []
             given = torch.autograd.grad(target.sum(), asked, allow_unused=True) if asked else ()
             gradients = dict(zip(map(id, asked), given, strict=True))
@@ -197,11 +236,11 @@ class Rows:
             gradient = gradients.get(id(tensor))
             # None for a layer that these logits do not depend on.
             gradient = as_frames(torch.zeros_like(tensor) if gradient is None else gradient, layer)
-            first = corresponding(layer, start) + (0 if trim is None else trim.left_out(layer))
+            first = corresponding(layer, start)
             windows[str(layer)] = self._window(gradient, first, layer, way, job, job.frame[which])
         return Chunk(which, windows)
 
-    def _logits(self, logits: Tensor | None, frame: Tensor, symbol: Tensor, start: Tensor, trim: Trim | None) -> Tensor:
+    def _logits(self, logits: Tensor | None, frame: Tensor, symbol: Tensor, start: Tensor) -> Tensor:
         """The logit asked for in each row."""
         if logits is None or logits.ndim != 3:
             raise BadInput(
@@ -210,7 +249,7 @@ class Rows:
                 wanted="(batch, frame, symbol)",
             )
         if self.output is not None:
-            frame = frame - corresponding(self.output, start) - (0 if trim is None else trim.left_out(self.output))
+            frame = frame - corresponding(self.output, start)
         within("symbol", symbol, torch.full_like(symbol, logits.shape[2]))
         within("frame", frame, torch.full_like(frame, logits.shape[1]))
         return logits[torch.arange(len(frame)), frame, symbol]
@@ -225,7 +264,10 @@ class Rows:
         local = start - first
         at = int(local[0])
         if 0 <= at <= gradient.shape[1] - span and bool((local == at).all()):
-            window = gradient[:, at : at + span].contiguous()
+            window = gradient[:, at : at + span]
+            if span == gradient.shape[1]:
+                return Window(window, start)
+            window = window.contiguous()
         else:
             index = local[:, None] + torch.arange(span)
             outside = ((index < 0) | (index >= gradient.shape[1])).to(gradient.device)

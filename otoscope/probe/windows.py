@@ -14,7 +14,6 @@ from torch import Tensor
 
 from otoscope.base import BadOption
 from otoscope.probe.layers import Layer, Survey
-from otoscope.probe.taps import INPUT
 
 WHOLE, AT_START, AT_END = -1, -2, -3
 """Kinds of stretches. Inside an utterance the kind is the output frame's place in the period, 0 or more."""
@@ -55,7 +54,7 @@ class Windows:
         if output is None or output.reach is None:
             raise BadOption(
                 "this network has no windows: its logits depend on the whole utterance",
-                got="method='window'",
+                got="method='shared' or 'window'",
                 wanted="'auto', 'repeat' or 'single'",
             )
         self.output, self.period = output, survey.period
@@ -102,51 +101,3 @@ class Windows:
 
     def _holds(self, phase: int) -> bool:
         return all(self.cone(layer, phase)[1] <= layer.frames(self.length) for layer in self.layers)
-
-
-class Trim:
-    """Passes on from each layer of a window only the frames of its cone. Called with each layer's output in turn.
-
-    A network whose layers form a chain then computes no more of the next layer than these frames give. Others fail to
-    run, or give something else, which a test must find out.
-
-    Args:
-        windows: of the network.
-        phase: the place in the period of the output frames, the same for all rows.
-    """
-
-    def __init__(self, windows: Windows, phase: int) -> None:
-        self._windows = windows
-        self._layers = {str(layer): layer for layer in windows.layers if layer not in (INPUT, windows.output)}
-        self._cones = {name: windows.cone(layer, phase) for name, layer in self._layers.items()}
-        # Periods that the layer just seen no longer has in front, and those that each layer lacks.
-        self._periods = 0
-        self._lacking: dict[str, int] = {}
-
-    @property
-    def names(self) -> list[str]:
-        """The layers to listen to."""
-        return list(self._layers)
-
-    def begin(self) -> None:
-        """A pass begins, and nothing has been left out."""
-        self._periods = 0
-
-    def __call__(self, name: str, tensor: Tensor | None) -> Tensor | None:
-        if tensor is None:
-            return None
-        layer = self._layers[name]
-        per_period = self._windows.per_period(layer)
-        first, end = self._cones[name]
-        # Only whole periods are left out in front, so that later layers stay on the grid.
-        skipped = max(0, first // per_period - self._periods)
-        self._periods += skipped
-        self._lacking[name] = self._periods
-        skip, frames = skipped * per_period, tensor.shape[layer.frame_axis]
-        count = min(end - self._periods * per_period, frames - skip)
-        return None if count == frames else tensor.narrow(layer.frame_axis, skip, count)
-
-    def left_out(self, layer: Layer) -> int:
-        """How many frames the layer lacked in front in this pass."""
-        periods = self._periods if layer is self._windows.output else self._lacking.get(layer, 0)
-        return periods * self._windows.per_period(layer)
