@@ -163,6 +163,7 @@ def test_files_hold_it_all(network, tmp_path):
     ]
     back = load_table(paths[0])
     xr.testing.assert_allclose(back, tables["hidden"])
+    assert back.attrs["sounds"].splitlines() == [path.name for path in paths[2:]]
     recipe = json.loads(back.attrs["recipe"])
     assert (recipe["l1"], recipe["steps"], recipe["penalty"]) == (0.1, 16, "field")
     assert (back.attrs["seed"], back.attrs["field_frames"], back.attrs["preset"]) == (5, 7, "krug2020")

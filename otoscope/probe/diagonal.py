@@ -114,6 +114,8 @@ class _Cut:
         self.seen: set[str] = set()
         self._leaves: list[Tensor] = []
         self._views: list[Callable[[Tensor], Tensor]] = []
+        # Its own, so that whoever looks at a network does not change what is drawn elsewhere.
+        self._random = torch.Generator().manual_seed(0)
 
     def visit(self, name: str, tensor: Tensor | None) -> Tensor | None:
         layer = self.layers[name]
@@ -151,7 +153,7 @@ class _Cut:
             return ()
         ramp = torch.arange(1, len(values) + 1, device=values.device, dtype=values.dtype)[:, None].expand_as(values)
         # Of two vectors, because a number for each value takes as long to draw as all the rest.
-        noise = torch.rand(2, max(values.shape), device=values.device, dtype=values.dtype).add_(0.5)
+        noise = torch.rand(2, max(values.shape), generator=self._random, dtype=values.dtype).to(values.device).add_(0.5)
         noise = noise[0, : len(values), None] * noise[1, : values.shape[1]]
         back = [
             torch.autograd.grad(values, self._leaves, given, retain_graph=True, allow_unused=True)

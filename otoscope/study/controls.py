@@ -202,7 +202,7 @@ def _mean_responsiveness(profiles: Profiles, names: Sequence[str]) -> NDArray[An
 
 def _bytes_of_sums(task: Explained) -> int:
     """Of one permutation: three tables in float64, and as much again while they are read out."""
-    longest = max(len(frames) for frames in task.speech.features)
+    longest = max(task.speech.lengths)
     cells = 0
     for layer in task.layers:
         span = layer.frames(longest) if layer.cone is None else sum(layer.cone) + 1

@@ -146,7 +146,7 @@ def _speak(folder: Path, settings: dict[str, Any], progress: Progress) -> Corpus
 def _part(speech: Speech, ids: set[str]) -> Speech:
     """The utterances of these ids."""
     chosen = [index for index, utterance in enumerate(speech.utterances) if utterance.id in ids]
-    return Speech([speech.utterances[index] for index in chosen], [speech.features[index] for index in chosen])
+    return speech.among(chosen)
 
 
 def _belongs(path: Path, checkpoints: list[str]) -> bool:

@@ -123,12 +123,10 @@ class Explained:
         place[list(indices)] = torch.arange(len(indices))
         found = self.predictions
         kept = (place[found.utterance] >= 0).nonzero()[:, 0]
-        heard = self.speech
-        speech = Speech([heard.utterances[index] for index in indices], [heard.features[index] for index in indices])
         predictions = replace(
             found, utterance=place[found.utterance[kept]], frame=found.frame[kept], symbol=found.symbol[kept]
         )
-        return replace(self, speech=speech, predictions=predictions, members=self.members[kept])
+        return replace(self, speech=self.speech.among(indices), predictions=predictions, members=self.members[kept])
 
 
 def explained(
@@ -182,7 +180,7 @@ def explained(
             got=f"{predictions.blanks} frames, all of them blank" + (f", and {others} not finite" if others else ""),
             remedy="train the network longer, or give blank=None",
         )
-    seconds = [len(frames) * HOP_S for frames in speech.features]
+    seconds = [frames * HOP_S for frames in speech.lengths]
     labels = Labels(speech.utterances, counts, survey.output.stride_s, symbols, seconds)
     groupings = labels.group(by)
     groups = [group for grouping in groupings for group in grouping.groups]

@@ -250,7 +250,7 @@ def make_plan(
     symbols = symbol_names(network, None, survey.output.width)
     if blank is not None and not 0 <= blank < len(symbols):
         raise BadOption("the blank is not among the outputs", got=blank, wanted=f"0 to {len(symbols) - 1}, or None")
-    counts = [survey.output.frames(len(frames)) for frames in speech.features]
+    counts = [survey.output.frames(frames) for frames in speech.lengths]
     groupings = _groupings(names, speech, counts, survey.output, symbols)
     silent_group = None if blank is None else f"{SYMBOL}:{symbols[blank]}"
     groups = [group for grouping in groupings for group in grouping.groups if group != silent_group]

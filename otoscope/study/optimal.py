@@ -205,6 +205,8 @@ def save_optimal_inputs(
 ) -> list[Path]:
     """Write each Dataset as `optimal-LAYER.nc` and `.csv`, and each input as sound, `optimal-LAYER-SET.wav`.
 
+    The attribute `sounds` of a saved Dataset names its sounds, one a line.
+
     Args:
         tables: by layer, as `optimal_inputs_of_groups` gives them.
         folder: made if it is not there.
@@ -219,15 +221,16 @@ def save_optimal_inputs(
     paths: list[Path] = []
     for layer, table in tables.items():
         stem = f"{OPTIMAL}-{_file_name(layer)}"
-        paths += save_table(table, folder, stem)
-        if not sounds or "frequency" not in table.coords or table.sizes["frame"] < 2:
-            continue
-        for index, name in enumerate(table["set"].values):
+        made: list[Path] = []
+        audible = sounds and "frequency" in table.coords and table.sizes["frame"] > 1
+        for index, name in enumerate(table["set"].values if audible else ()):
             wav = folder / f"{stem}-{_file_name(str(name))}.wav"
-            if wav in paths:
+            if wav in made:
                 wav = wav.with_stem(f"{wav.stem}-{index}")
             samples = sound(table["input"].values[index], level=level, iterations=iterations)
-            paths.append(write_sound(wav, samples))
+            made.append(write_sound(wav, samples))
+        # Named in the table, since sounds of an earlier one may lie beside them.
+        paths += [*save_table(table.assign_attrs(sounds="\n".join(wav.name for wav in made)), folder, stem), *made]
     return paths
 
 

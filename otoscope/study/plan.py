@@ -217,8 +217,8 @@ def _controlled_input(speech: Speech, reading: Reading) -> Speech:
     wanted = reading.preset.frames if reading.preset else None
     if wanted is None:
         return speech
-    for utterance, features in zip(speech.utterances, speech.features, strict=True):
-        if len(features) >= wanted:
-            return Speech([utterance], [features[:wanted]], speech.problems)
-    longest = max(len(features) for features in speech.features)
+    for index, frames in enumerate(speech.lengths):
+        if frames >= wanted:
+            return Speech([speech.utterances[index]], [speech.features[index][:wanted]], speech.problems)
+    longest = max(speech.lengths)
     raise BadOption("no utterance is as long as the preset's input", got=f"{longest} frames", wanted=f"{wanted}")

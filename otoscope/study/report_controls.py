@@ -94,7 +94,8 @@ def add_optimal_inputs(report: Report, folder: Path) -> None:
         "Optimal inputs by layer, in deviations from the mean spectrum. Time 0 is the neurons' frame.",
         "A small spectrogram for each layer and set of neurons.",
     )
-    sounds = sorted(folder.glob(f"{OPTIMAL}-*.wav"))
+    named = [folder / name for table in tables for name in str(table.attrs.get("sounds", "")).split("\n")]
+    sounds = [path for path in named if path.is_file()]
     if sounds:
         report.add_text("As sound, at the level of speech:")
         report.add_sounds([(path.stem.removeprefix(f"{OPTIMAL}-"), path) for path in sounds])

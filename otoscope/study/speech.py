@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from otoscope.base import BadInput, OtoscopeError, Progress, silent
 from otoscope.hear.audio import HOP_S, MELS, pad_batch, utterance_features
 from otoscope.hear.corpus import Corpus, Problem, Utterance
+from otoscope.study.features import Chosen, Features, frames_of
 
 
 @dataclass
@@ -19,23 +20,33 @@ class Speech:
     """Utterances with their features `(frame, mel)`, in the same order, and what was left out."""
 
     utterances: list[Utterance] = field(default_factory=list)
-    features: list[Tensor] = field(default_factory=list)
+    features: Sequence[Tensor] = field(default_factory=Features)
     problems: list[Problem] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     @property
+    def lengths(self) -> list[int]:
+        """Number of frames of each utterance."""
+        return frames_of(self.features)
+
+    @property
     def seconds(self) -> float:
         """How long it all is, in seconds."""
-        return sum(len(frames) for frames in self.features) * HOP_S
+        return sum(self.lengths) * HOP_S
+
+    def among(self, indices: Sequence[int]) -> Speech:
+        """Some of the utterances, without the problems."""
+        return Speech([self.utterances[index] for index in indices], Chosen(self.features, indices))
 
     def batches(self, size: int, among: Sequence[int] | None = None) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Indices, padded features `(batch, frame, mel)` and lengths; utterances of like length together.
 
         `among`: only the utterances of these indices.
         """
-        order = sorted(range(len(self)) if among is None else among, key=lambda index: len(self.features[index]))
+        lengths = self.lengths
+        order = sorted(range(len(self)) if among is None else among, key=lengths.__getitem__)
         for start in range(0, len(order), size):
             indices = order[start : start + size]
             yield (indices, *pad_batch([self.features[index] for index in indices]))
@@ -56,7 +67,8 @@ def listen(
     if strict and problems:
         raise BadInput("the corpus has rows that cannot be used", got="; ".join(map(str, problems[:3])), wanted="none")
     listed = list(utterances)
-    speech = Speech(problems=problems)
+    features, seconds = Features(), 0.0
+    speech = Speech(features=features, problems=problems)
     for number, utterance in enumerate(listed):
         try:
             with one_thread():
@@ -67,8 +79,9 @@ def listen(
             speech.problems.append(Problem.of(0, utterance.id, error))
         else:
             speech.utterances.append(utterance)
-            speech.features.append(frames)
-        progress(number + 1, len(listed), f"{speech.seconds / 60:.1f} min of features")
+            features.append(frames)
+            seconds += len(frames) * HOP_S
+        progress(number + 1, len(listed), f"{seconds / 60:.1f} min of features")
     if not speech.utterances:
         raise BadInput(
             "no utterance can be used",
@@ -104,7 +117,8 @@ def heard_by(network: nn.Module, corpus: Iterable[Utterance] | Speech, *, strict
     if not isinstance(corpus, Speech):
         return listen(corpus, mels=mels_of(network), strict=strict)
     mels = getattr(network, "mels", None)
-    found = sorted({frames.shape[1] for frames in corpus.features})
+    # Those of one speech were computed alike.
+    found = sorted({frames.shape[1] for frames in corpus.features[:1]})
     if isinstance(mels, int) and found != [mels]:
         raise BadInput(
             "the features do not fit the network",
