@@ -89,6 +89,24 @@ def test_random_stacks_have_the_textbook_receptive_field(seed):
 
 
 @pytest.mark.parametrize(
+    ("modules", "cone"),
+    [
+        # The first and last frames of output are made of padding alone, and NaN never reaches them.
+        (
+            [conv(5, 5, 3, stride=3, padding=1, dilation=3), conv(5, 5, 4, dilation=3), conv(5, 2, 1, padding=1)],
+            (4, 29),
+        ),
+        # Two frames far apart, and nothing between.
+        ([conv(5, 2, 2, dilation=40)], (0, 40)),
+    ],
+)
+def test_a_field_with_gaps_is_seen_whole(modules, cone):
+    torch.manual_seed(0)
+    survey = list_layers(Stack(*modules).eval())
+    assert survey[0].cone == cone
+
+
+@pytest.mark.parametrize(
     "modules",
     [
         (conv(kernel=4, stride=2, padding=1), conv(kernel=3, stride=3)),

@@ -18,6 +18,8 @@ from otoscope.probe.taps import INPUT
 
 # A field that does not end within this many input frames (20 s), or 32 periods, counts as unbounded.
 FARTHEST = 2048
+# Fields are looked for in no shorter an input: gaps of up to about this many frames do not hide how far they go.
+SHORTEST = 64
 # Frames in one poisoned batch, which bounds the memory that measuring takes.
 BATCH_FRAMES = 8192
 
@@ -86,10 +88,16 @@ class _Poisoner:
         """How far each layer, and the logits, reach back into the features."""
         fields: Reaches = {INPUT: Reach(0, 0, 1)}
         pending = [name for name in self.counts if name != INPUT]
+        patterns: dict[str, list[int]] = {}
         for length in self.lengths():
-            middle = (length - self.period) // 2
+            place = length // self.period // 2
+            middle = place * self.period
             look = self.poisoned(length, [(INPUT, middle)], pending)
-            ready = [name for name, mark in look.items() if not _cut_off(mark)]
+            ready = [
+                name
+                for name, mark in look.items()
+                if _whole(mark, place * self.per_period(name), patterns, name) and not _cut_off(mark)
+            ]
             # One row before and one after, a period away, show whether the same happens at other times.
             poison = [(INPUT, middle + shift) for shift in (-self.period, *range(self.period), self.period)]
             for name, mark in self.in_parts(length, poison, ready).items():
@@ -132,35 +140,46 @@ class _Poisoner:
         if OUTPUT not in self.counts:
             return cones
         cones[OUTPUT] = Reach(0, 0, 1)
+        patterns: dict[str, list[int]] = {}
         # From the last layer back.
         pending = [name for name in reversed(names) if name not in cones]
         if fields.get(OUTPUT) is None:
             # What lies behind an unbounded layer is unbounded, so the search ends with the first: at worst some layer
             # is called unbounded that is not.
+            length = max(256, self.bench.shortest)
             for name in pending:
-                if not self.reach_from([name], max(256, self.bench.shortest), cones):
+                if not any(self.reach_from([name], frames, cones, patterns) for frames in (length, 2 * length)):
                     break
             return cones
-        for length in self.lengths(self.settled or self.bench.shortest):
-            done = self.reach_from(pending, length, cones)
+        for length in self.lengths((self.settled or self.bench.shortest) // 2):
+            done = self.reach_from(pending, length, cones, patterns)
             pending = [name for name in pending if name not in done]
             if not pending:
                 break
         return cones
 
-    def reach_from(self, names: Sequence[str], length: int, cones: Reaches) -> list[str]:
-        """Add to `cones` those that end within an input of this length, and return their names."""
+    def reach_from(
+        self, names: Sequence[str], length: int, cones: Reaches, patterns: dict[str, list[int]]
+    ) -> list[str]:
+        """Add to `cones` those that end within an input of this length, and return their names.
+
+        `patterns`: what each did at the length before, kept up to date.
+        """
         poison: list[tuple[str, int]] = []
         rows: dict[str, slice] = {}
         for name in names:
             per_period = self.per_period(name)
-            middle = (self.counts[name](length) - per_period) // 2
+            middle = self.counts[name](length) // per_period // 2 * per_period
             rows[name] = slice(len(poison), len(poison) + per_period)
             poison += [(name, middle + i) for i in range(per_period)]
         mark = self.in_parts(length, poison, [OUTPUT]).get(OUTPUT)
         if mark is None:
             return []
-        done = [name for name in names if not _cut_off(mark[rows[name]])]
+        done = []
+        for name in names:
+            place = poison[rows[name].start][1] // self.per_period(name) * self.per_period(OUTPUT)
+            if _whole(mark[rows[name]], place, patterns, name) and not _cut_off(mark[rows[name]]):
+                done.append(name)
         for name in done:
             first = poison[rows[name].start][1]
             cones[name] = _reach(mark[rows[name]], first, self.per_period(name), self.per_period(OUTPUT))
@@ -168,7 +187,7 @@ class _Poisoner:
 
     def lengths(self, first: int = 0) -> Iterator[int]:
         """Input lengths to look at, until it is far enough to say that there is no end."""
-        length = max(first, self.bench.shortest, 4 * self.period)
+        length = max(first, self.bench.shortest, 4 * self.period, SHORTEST)
         farthest = max(FARTHEST, 32 * self.period)
         while length <= farthest:
             yield length
@@ -187,6 +206,16 @@ class _Poisoner:
 def _cut_off(mark: Tensor) -> bool:
     """Whether NaN reaches an end of the utterance, so that it may have gone on."""
     return bool(mark[:, 0].any() or mark[:, -1].any())
+
+
+def _whole(mark: Tensor, place: int, patterns: dict[str, list[int]], name: str) -> bool:
+    """Whether the same frames around `place` turn NaN as in an utterance of half the length, which is noted.
+
+    A field with gaps, or one whose ends fall among frames made of padding alone, is cut off where no NaN shows.
+    """
+    pattern = (mark.nonzero() - torch.tensor([0, place])).flatten().tolist()
+    before, patterns[name] = patterns.get(name), pattern
+    return pattern == before
 
 
 def _repeats(mark: Tensor, per_period: int) -> bool:
