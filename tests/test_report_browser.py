@@ -7,12 +7,15 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import playwright.sync_api
 import pytest
+import soundfile
 import synthetic_results as made_up
 from synthetic_report import deep_report, dynamics_report, full_report
 
 from otoscope.show import style
+from otoscope.show.report import Report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = (
@@ -277,3 +280,23 @@ def test_contents_follow_the_reader(screens):
     heading = tab.query_selector("#clusters h2").evaluate(BOX)
     assert bar[2] == 0
     assert heading[2] >= bar[3]
+
+
+def test_sounds_play_and_long_lists_unfold(browser, tmp_path):
+    soundfile.write(tmp_path / "tone.wav", np.sin(np.arange(4000) / 5) / 2, 16000)
+    report = Report("Sounds")
+    report.add_section("What neurons would like to hear")
+    report.add_sounds([("layer1-phone-AE", tmp_path / "tone.wav")])
+    report.add_list([f"finding {number}" for number in range(14)])
+    page = report.save(tmp_path / "page")
+    # The page goes where it likes, and its sounds with it.
+    (tmp_path / "tone.wav").unlink()
+    tab, complaints, requests = opened(browser, page, DESKTOP)
+    tab.evaluate("document.querySelector('audio').preload = 'auto'")
+    until(tab, "document.querySelector('audio').duration == 0.25")
+    assert not tab.locator("text=finding 13").is_visible()
+    assert tab.locator("text=finding 7").is_visible()
+    tab.locator("summary", has_text="6 more").click()
+    assert tab.locator("text=finding 13").is_visible()
+    assert complaints == []
+    assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]

@@ -6,6 +6,7 @@ opens offline today opens offline in ten years.
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import math
 import os
@@ -28,6 +29,8 @@ from otoscope.show.style import dark_twins, template
 PAGE = "index.html"
 # Names that the page itself gives: no heading may take them.
 OWN_ANCHOR = re.compile(r"(top|main|data|provenance|theme|figure|table|plot)\b")
+# A list that is longer shows so many of its items, and unfolds the rest.
+UNFOLDED = 8
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class _Block:
     headers: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     numeric: tuple[bool, ...] = ()
-    sounds: tuple[tuple[str, Path], ...] = ()
+    sounds: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -98,7 +101,7 @@ class Report:
         self._add(_Block("text", paragraphs=_paragraphs(text)))
 
     def add_list(self, items: Sequence[str]) -> None:
-        """A bulleted list: the findings, for example."""
+        """A bulleted list: the findings, for example. Of a long one the rest is unfolded by a click."""
         self._add(_Block("list", paragraphs=tuple(items)))
 
     def add_note(self, text: str) -> None:
@@ -174,8 +177,12 @@ class Report:
         return self._tables
 
     def add_sounds(self, sounds: Sequence[tuple[str, Path | str]]) -> None:
-        """Players for WAV files `(label, path)`, there when the page is saved; links are relative."""
-        self._add(_Block("sounds", sounds=tuple((label, Path(path)) for label, path in sounds)))
+        """Players for WAV files `(label, path)`, which become part of the page; meant for seconds of sound.
+
+        Raises:
+            OtoscopeError: a file cannot be read.
+        """
+        self._add(_Block("sounds", sounds=tuple((label, _embedded(Path(path))) for label, path in sounds)))
 
     def add_data(self, path: Path | str, what: str) -> None:
         """A link to a file with the numbers (NetCDF, CSV). It must exist when the page is saved."""
@@ -207,12 +214,12 @@ class Report:
             facts=self._facts,
             sections=[section for section in self._sections if section.heading or section.blocks],
             data=[_link(path, what, directory) for path, what in self._data],
-            link=lambda path: _link(path, "", directory)["href"],
             provenance=self._provenance,
             version=importlib.metadata.version("otoscope"),
             theme=Markup(script_json(theme)),
             plotly=Markup(plotly.offline.get_plotlyjs().replace("</script", "<\\/script")),
             figures=self._figures,
+            unfolded=UNFOLDED,
         )
         write_text(directory / PAGE, page)
         return directory / PAGE
@@ -252,6 +259,13 @@ def _flat(record: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
         else:
             rows.append((f"{above}{name}", "–" if value is None else str(value)))
     return rows
+
+
+def _embedded(path: Path) -> str:
+    try:
+        return "data:audio/wav;base64," + base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise BadInput("a sound of the report cannot be read", got=f"{path}: {error}", wanted="a WAV file") from error
 
 
 def _link(path: Path, what: str, directory: Path) -> dict[str, str]:
