@@ -10,6 +10,7 @@ that every frame is explained. `--repeat 10` hears the corpus ten times, which m
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -35,6 +36,10 @@ def made_up(seconds: float, utterances: int) -> list[otoscope.Utterance]:
     ]
 
 
+def said(done: int, of: int, note: str) -> None:
+    print(f"{done} of {of}: {note}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stack", choices=sorted(STACKS), default="small")
@@ -54,7 +59,7 @@ def main() -> None:
     before = peak_mib()
     by = ("symbol", "phone") if "phone" in speech.utterances[0].tiers else "symbol"
     begun = time.perf_counter()
-    sums = otoscope.gradnap_sums(network, speech, by=by, blank=None)
+    sums = otoscope.gradnap_sums(network, speech, by=by, blank=None, progress=said)
     passed = time.perf_counter() - begun
     begun = time.perf_counter()
     profiles = sums.finalize()

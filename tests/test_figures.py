@@ -377,6 +377,49 @@ def test_gradnap_window_holds_what_matters():
     assert (panel.data[0].x[0], panel.data[0].x[-1]) == pytest.approx((-620, 620))
 
 
+def by_rank(table: xr.DataArray) -> xr.DataArray:
+    """The same as a NAP: offsets are ranks from 0 on."""
+    ranks = np.arange(table.sizes["offset"])
+    coords = {"offset": ("offset", ranks, {"units": "ranks"}), "time": ("offset", 0.01 * ranks)}
+    return table.assign_coords(coords).assign_attrs(method="NAP")
+
+
+def test_sorted_profiles_are_drawn_over_ranks():
+    profile, count = made_up.input_profile()
+    table = by_rank(profile)
+    (panel,) = gradnap_heatmaps(table, count, ["phone:AE"])
+    assert panel.layout.xaxis.title.text == "rank (0: largest)"
+    np.testing.assert_array_equal(panel.data[0].x, table["offset"])
+    assert len(panel.data[0].z[0]) == table.sizes["offset"]
+    assert "rank %{x:.0f}" in panel.data[0].hovertemplate
+    assert "NAP %{z:.3f}" in panel.data[0].hovertemplate
+    assert panel.layout.coloraxis.colorbar.title.text == "NAP (sd of the log-mel)"
+    # There is no moment of alignment, and no time to choose.
+    assert not panel.layout.shapes
+    with pytest.raises(BadOption, match="no time"):
+        gradnap_heatmaps(table, count, ["phone:AE"], within_s=0.1)
+    with pytest.raises(BadInput, match="0 or NaN"):
+        gradnap_heatmaps(0 * table, count, ["phone:AE"])
+    layer, layer_count, responsiveness = made_up.layer_profile()
+    (lines,) = action_potentials(by_rank(layer), layer_count, responsiveness, ["phone:T"], layer="conv2")
+    assert lines.layout.xaxis.title.text == "rank of the activation (0: the largest)"
+    assert lines.layout.yaxis.title.text == "NAP (activation units)"
+    assert lines.layout.xaxis.range == (-0.5, layer.sizes["offset"] - 0.5)
+    np.testing.assert_array_equal(lines.data[1].x, np.arange(layer.sizes["offset"]))
+    assert not lines.layout.shapes
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 40, 205, 2000])
+def test_ranks_have_few_ticks_and_the_largest_among_them(frames):
+    profile, count = made_up.input_profile()
+    few = by_rank(profile.isel(offset=[60] * frames))
+    (panel,) = gradnap_heatmaps(few, count.isel(offset=[60] * frames), ["phone:AE"])
+    ticks = panel.layout.xaxis.tickvals
+    assert ticks[0] == 0
+    assert len(ticks) <= 4
+    assert set(ticks) <= set(range(frames))
+
+
 def test_action_potentials_draw_every_unit_and_colour_the_most_responsive():
     profile, count, responsiveness = made_up.layer_profile()
     panel = action_potentials(profile, count, responsiveness, ["phone:AE", "phone:T"], layer="conv2", within_s=9)[1]

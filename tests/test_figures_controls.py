@@ -13,6 +13,7 @@ from otoscope.show.figures_controls import (
     cascading_randomisation,
     fields_by_layer,
     purity_by_layer,
+    responsiveness_and_chance,
     silhouettes_and_chance,
     split_half_by_layer,
 )
@@ -88,12 +89,37 @@ def made_up_silhouettes() -> xr.Dataset:
     )
 
 
+def made_up_shuffled(permutations: int = 40) -> xr.Dataset:
+    """Four phones and three symbols, of which /S/ never occurs; ever stronger with depth, but /IY/, which is chance."""
+    rng = np.random.default_rng(3)
+    groups = [*(f"symbol:{label}" for label in "ab "), *(f"phone:{label}" for label in ("AA", "IY", "S", "T"))]
+    usual = rng.uniform(0.5, 2, (4, 7))
+    null = usual * rng.lognormal(0, 0.15, (permutations, 4, 7))
+    found = null.mean(0) * np.array([1.3, 2, 4, 8])[:, None] * rng.uniform(0.9, 1.1, (4, 7))
+    found[:, 4] = null[0, :, 4]
+    found[:, 5], null[:, :, 5] = np.nan, np.nan
+    dims = ("layer", "group")
+    p = (1 + (null >= found).sum(0)) / (permutations + 1)
+    p[:, 5] = np.nan
+    return xr.Dataset(
+        {"responsiveness": (dims, found), "null": (("permutation", *dims), null), "p": (dims, p)},
+        coords={"layer": LAYERS, "group": groups},
+        attrs=COUNTS,
+    )
+
+
 def lines(figure):
     return {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
 
 
 def bands(figure):
     return [trace for trace in figure.data if trace.fill == "toself"]
+
+
+def dotted(figure):
+    (line,) = [trace for trace in figure.data if trace.line.dash == "dot"]
+    assert line.showlegend
+    return line
 
 
 def subtitle(figure):
@@ -112,9 +138,11 @@ def test_every_figure_says_n_and_its_units() -> None:
         "N = 12,345 instances in 3 groups; effective: holds 95 % of a profile; dots: single groups": (
             fields_by_layer(made_up_fields()),
         ),
-        "N = 12,345 instances; band: lowest to highest of 5 networks with random weights": (
+        "N = 12,345 instances; band: lowest to highest of 5 networks with random weights, dotted: their mean": (
             silhouettes_and_chance(made_up_silhouettes())
         ),
+        "N = 12,345 instances in 3 groups; band: 90\u00a0% of 40 shufflings of the labels; dots: single groups, filled "
+        "where p < 0.05": responsiveness_and_chance(made_up_shuffled()),
     }
     for wanted, panels in every.items():
         for panel in panels:
@@ -174,8 +202,7 @@ def test_purity_fills_what_passes() -> None:
     (area,) = bands(first)
     np.testing.assert_array_equal(area.y[:4], table["purity_mean_null"])
     np.testing.assert_array_equal(area.y[7:3:-1], table["purity_mean_high"])
-    (chance,) = [trace for trace in first.data if trace.line.dash == "dot"]
-    np.testing.assert_array_equal(chance.y, table["purity_mean_null"])
+    np.testing.assert_array_equal(dotted(first).y, table["purity_mean_null"])
     assert first.layout.yaxis.title.text.startswith("purity, mean of 5 thresholds")
 
 
@@ -201,6 +228,54 @@ def test_silhouettes_stand_against_random_weights() -> None:
         size = there.sizes["layer"]
         np.testing.assert_array_equal(area.y[:size], there.min("draw"))
         np.testing.assert_array_equal(area.y[2 * size - 1 : size - 1 : -1], there.max("draw"))
+        np.testing.assert_array_equal(dotted(panel).y, table["random"].sel(grouping=kind).mean("draw"))
+        # Groupings are compared with each other: one scale, with room for all there is.
+        low, high = panel.layout.yaxis.range
+        assert (low, high) == silhouettes_and_chance(table)[0].layout.yaxis.range
+        every = [table[name] for name in ("silhouette_mean", "random")]
+        assert low < min(float(values.min()) for values in every) < max(float(values.max()) for values in every) < high
+    (panel, _) = silhouettes_and_chance(table.assign_coords(groups=("grouping", [26, 1])))
+    assert subtitle(panel).startswith("N = 12,345 instances in 26 groups; band")
+
+
+def test_responsiveness_stands_against_shuffled_labels() -> None:
+    table = made_up_shuffled()
+    panels = responsiveness_and_chance(table)
+    assert [panel.layout.title.text.rpartition(" ")[2] for panel in panels] == KINDS
+    ratio, chance = (table[name] / table["null"].mean("permutation") for name in ("responsiveness", "null"))
+    for panel, kind in zip(panels, KINDS, strict=True):
+        mine = [g for g in table["group"].values if g.startswith(kind) and g != "phone:S"]
+        (dots,) = [trace for trace in panel.data if trace.mode == "markers"]
+        np.testing.assert_allclose(dots.y, ratio.sel(group=mine).values.ravel())
+        p = table["p"].sel(group=mine).values.ravel()
+        np.testing.assert_array_equal(dots.customdata, p)
+        assert list(dots.marker.color) == [CATEGORIES[0] if value < 0.05 else BACKGROUND["light"] for value in p]
+        # Each dot stands at its layer, a little to the side.
+        np.testing.assert_array_equal(np.rint(dots.x), np.repeat(range(4), 3))
+        assert len(set(dots.x)) == 12
+        np.testing.assert_allclose(lines(panel)["median group"].y, ratio.sel(group=mine).median("group"))
+        (area,) = bands(panel)
+        here = chance.sel(group=mine).stack(all=("permutation", "group"))
+        np.testing.assert_allclose(area.y[:4], here.quantile(0.05, "all"))
+        np.testing.assert_allclose(area.y[7:3:-1], here.quantile(0.95, "all"))
+        np.testing.assert_array_equal(dotted(panel).y, 1)
+        assert panel.layout.yaxis.type == "log"
+        low, high = (10**end for end in panel.layout.yaxis.range)
+        assert low < min(area.y[:4]) < float(ratio.max()) < high
+    assert next(t for t in panels[0].data if t.mode == "markers").text[-1] == "⟨space⟩, logits"
+
+
+def test_a_layer_that_answers_to_nothing_has_no_dots() -> None:
+    table = made_up_shuffled()
+    for name in ("responsiveness", "null"):
+        table[name].loc[{"layer": "conv1"}] = 0
+    for panel in responsiveness_and_chance(table):
+        (dots,) = [trace for trace in panel.data if trace.mode == "markers"]
+        assert set(np.rint(dots.x)) == {0, 2, 3}
+        assert np.isfinite(np.log(dots.y)).all()
+        assert np.isnan(lines(panel)["median group"].y[1])
+    with pytest.raises(BadInput, match="0 or NaN everywhere"):
+        responsiveness_and_chance(table.assign(responsiveness=0 * table["responsiveness"]))
 
 
 def test_what_cannot_be_drawn() -> None:
@@ -220,6 +295,7 @@ def test_what_cannot_be_drawn() -> None:
         (split_half_by_layer, made_up_halves(), "reliability"),
         (fields_by_layer, made_up_fields(), "median_s"),
         (silhouettes_and_chance, made_up_silhouettes(), "random"),
+        (responsiveness_and_chance, made_up_shuffled(), "null"),
     ):
         with pytest.raises(BadInput, match=gone):
             draw(table.drop_vars(gone))

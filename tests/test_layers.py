@@ -295,6 +295,52 @@ def test_a_network_without_frames_of_logits_has_no_cones():
     assert by_name(survey)["body.0"].cone is None
 
 
+class Bare(nn.Module):
+    """A convolution whose weight is the network's own: there are no modules."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3, 5, kernel))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        padded = nn.functional.conv1d(features.transpose(1, 2), self.weight, padding="same")
+        return padded.transpose(1, 2), lengths
+
+
+@pytest.mark.parametrize("kernel", [1, 5])
+def test_a_network_without_modules_has_its_input_and_its_logits(kernel):
+    survey = list_layers(Bare(kernel), 5)
+    assert list(survey) == ["input"]
+    assert survey.output is not None
+    assert (survey.output.field, survey.output.width) == (kernel, 3)
+    assert survey[0].cone == survey.output.reach == (kernel // 2, kernel // 2)
+
+
+def test_a_network_without_modules_that_sees_the_whole_utterance():
+    class Mean(Bare):
+        def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+            return super().forward(features - features.mean(1, keepdim=True), lengths)
+
+    survey = list_layers(Mean(3), 5)
+    assert list(survey) == ["input"]
+    assert (survey[0].cone, survey.output.reach) == (None, None)
+
+
+def test_an_interruption_passes_and_every_hook_comes_off():
+    def interrupt(values: Tensor) -> Tensor:
+        if values.isnan().any():
+            raise KeyboardInterrupt
+        return values
+
+    network = Stack(conv(padding=1), Each(interrupt))
+    network.train()
+    with pytest.raises(KeyboardInterrupt):
+        list_layers(network)
+    assert all(module.training for module in network.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
 def test_measuring_leaves_no_trace():
     network = Stack(conv(), nn.Dropout(), nn.BatchNorm1d(5)).train()
     network.body[1].eval()

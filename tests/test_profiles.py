@@ -136,6 +136,40 @@ def test_extent_by_hand():
             found.extent(mass)
 
 
+def test_groups_are_chosen_by_name_and_pattern(profiles):
+    """The group axis is symbol:a, symbol:b, phone:AE, phone:ZH; the last is empty."""
+    assert profiles.matching() == (["symbol:a", "symbol:b", "phone:AE"], ["phone:ZH"])
+    assert profiles.matching("phone:*") == (["phone:AE"], ["phone:ZH"])
+    # The order is that of the profiles, and a group that two patterns mean is there once.
+    assert profiles.matching(["phone:A?", "*:a", "symbol:a"]) == (["symbol:a", "phone:AE"], [])
+    with pytest.raises(BadOption, match=r"'word:\*'(.|\n)*phone:\*, symbol:\*"):
+        profiles.matching(["phone:*", "word:*"])
+    # A name with the signs of a pattern is still a name.
+    odd = planted({"conv": np.random.default_rng(0).random((2, 3, 5))}, ("symbol:[b]", "symbol:a"))
+    assert odd.matching("symbol:[b]") == (["symbol:[b]"], [])
+
+
+def test_profiles_say_what_they_are_called(profiles, tmp_path):
+    table = profiles.profile["input"]
+    assert table.attrs["method"] == "GradNAP"
+    assert table.attrs["long_name"] == (
+        "GradNAP: mean activation less the mean over all instances, times the gradient mask"
+    )
+    assert table["offset"].attrs["units"] == "frames"
+    profiles.save(tmp_path / "profiles.nc")
+    assert Profiles.load(tmp_path / "profiles.nc").profile["input"].attrs == table.attrs
+    zero = torch.zeros(1, dtype=torch.int64)
+    for preset, method, unit in (("nap", "NAP", "ranks"), ("navai", "NAvAI", "frames")):
+        sums = ProfileSums(GROUPS[:1], preset=preset)
+        sums.update("conv", [torch.randn(9, 2)], zero, torch.ones(1, 3, 2), zero + 3, zero + 4, zero[:, None])
+        found = sums.finalize(frame_s=0.01, normaliser="groups").profile["conv"]
+        assert found.attrs == {
+            "method": method,
+            "long_name": f"{method}: mean activation less the mean over groups",
+        }
+        assert found["offset"].attrs["units"] == unit
+
+
 def test_sorted_profiles_have_no_extent():
     sums = ProfileSums(GROUPS[:1], preset="nap")
     zero = torch.zeros(1, dtype=torch.int64)

@@ -18,6 +18,7 @@ import otoscope
 from otoscope.base import BadInput, BadOption
 from otoscope.hear.corpus import Utterance
 from otoscope.hear.tiers import Segment
+from otoscope.probe.layers import Survey, list_layers
 from otoscope.reduce.gradnap import ProfileSums
 from otoscope.reduce.profiles import Profiles
 from otoscope.study.gradnap import gradnap_sums
@@ -337,6 +338,67 @@ def test_halves_merge_to_the_whole(network: Named, tmp_path: Path) -> None:
         first.merge(gradnap_sums(other_network, speech[1:], by=by))
     with pytest.raises(BadInput, match="different groups or options"):
         first.merge(gradnap_sums(network, speech[1:], by="symbol"))
+
+
+class Bare(nn.Module):
+    """The linear network with its weight in itself: no modules."""
+
+    mels, symbols, blank = MELS, Named.symbols, Named.blank
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(Named().conv.weight.detach().clone())
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        logits = nn.functional.conv1d(features.transpose(1, 2), self.weight, padding=KERNEL // 2)
+        return logits.transpose(1, 2), lengths
+
+
+def test_a_network_without_modules_has_profiles_of_its_input(profiles: Profiles) -> None:
+    found = otoscope.gradnap(Bare(), make_speech(), by=("symbol", "phone"))
+    assert list(found.layers) == ["input"]
+    np.testing.assert_allclose(found.profile["input"], profiles.profile["input"], atol=1e-5)
+
+
+class Whole(Named):
+    """Looks at the size of each frame, and refuses, once it has been measured, what is not a whole utterance."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error: BaseException | None = error
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if self.error is not None and features.shape[1] < min(FRAMES):
+            raise self.error
+        return super().forward(features / (1 + features.norm(dim=2, keepdim=True)), lengths)
+
+
+@pytest.fixture
+def survey(monkeypatch: pytest.MonkeyPatch) -> Survey:
+    """What is measured of `Whole` while it refuses nothing."""
+    network = Whole(ValueError())
+    network.error = None
+    found = list_layers(network)
+    monkeypatch.setattr("otoscope.study.explained.list_layers", lambda *_: found)
+    return found
+
+
+def test_why_a_network_cannot_be_run_in_windows_reaches_the_reader(survey: Survey) -> None:
+    network = Whole(ValueError("whole utterances only"))
+    found = otoscope.gradnap(network, make_speech(), by="symbol", blank=None)
+    assert "the network fails (" in found.settings["gradients"]
+    assert "whole utterances only" in found.settings["gradients"]
+    single = otoscope.gradnap(network, make_speech(), by="symbol", blank=None, method="single")
+    np.testing.assert_allclose(found.profile["input"], single.profile["input"], atol=1e-6)
+
+
+def test_an_interruption_is_no_failure_of_the_network(survey: Survey) -> None:
+    network = Whole(KeyboardInterrupt()).train()
+    with pytest.raises(KeyboardInterrupt):
+        otoscope.gradnap(network, make_speech(), by="symbol", blank=None)
+    assert all(module.training for module in network.modules())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
 class Dropping(Named):

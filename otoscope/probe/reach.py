@@ -152,10 +152,11 @@ class _Poisoner:
                     break
             return cones
         for length in self.lengths((self.settled or self.bench.shortest) // 2):
-            done = self.reach_from(pending, length, cones, patterns)
-            pending = [name for name in pending if name not in done]
+            # A network without modules has no layers between the features and the logits.
             if not pending:
                 break
+            done = self.reach_from(pending, length, cones, patterns)
+            pending = [name for name in pending if name not in done]
         return cones
 
     def reach_from(

@@ -7,7 +7,6 @@ how distinct the clusters of each cut are, and its mean over the cuts how well a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -48,12 +47,10 @@ def cluster_groups(
         BadOption: a pattern that matches no group, or percentiles outside 0 to 100.
         BadInput: fewer than three groups that are not empty.
     """
-    asked = _matching(profiles, groups)
+    names, left_out = profiles.matching(groups)
     cuts = list(percentiles)
     if not cuts or not all(0 <= cut <= 100 for cut in cuts):
         raise BadOption("percentiles of the distances", got=cuts, wanted="one or more numbers, 0 to 100")
-    names = [name for name in asked if name not in profiles.empty]
-    left_out = [name for name in asked if name in profiles.empty]
     if len(names) < 3:
         raise BadInput(
             "too few groups to cluster",
@@ -121,16 +118,6 @@ def silhouettes(
     ]
     sizes = ("grouping", [tree.sizes["group"] for tree in trees])
     return result.assign_coords(groups=sizes).assign_attrs(notes="; ".join(notes))
-
-
-def _matching(profiles: Profiles, groups: str | Sequence[str] | None) -> list[str]:
-    """The groups that match any of the patterns, in the order of the profiles."""
-    patterns = ["*"] if groups is None else [groups] if isinstance(groups, str) else list(groups)
-    for pattern in patterns:
-        if not any(name == pattern or fnmatchcase(name, pattern) for name in profiles.groups):
-            kinds = sorted({f"{name.partition(':')[0]}:*" for name in profiles.groups})
-            raise BadOption("no group of that name", got=repr(pattern), wanted=f"a group, or one of {', '.join(kinds)}")
-    return [name for name in profiles.groups if any(name == p or fnmatchcase(name, p) for p in patterns)]
 
 
 def _cluster(distance: NDArray[Any], percentiles: Sequence[float]) -> dict[str, NDArray[Any]]:

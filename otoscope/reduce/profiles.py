@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,13 +25,11 @@ from scipy.spatial.distance import pdist, squareform
 from otoscope.base import BadInput, BadOption, atomic_path, choose
 
 FORMAT = 1
-TABLES = {
-    "profile": "GradNAP: mean activation less the mean over all instances, times the gradient mask",
-    "mask": "gradient mask, 0 to 1",
-    "mean": "mean activation of the group",
-}
-TIMES = "frames from the alignment", "time from the alignment"
-RANKS = "rank of the activation, the largest first", "for how long the unit is more active"
+METHODS = {"krug2020": "GradNAP", "navai": "NAvAI", "nap": "NAP"}
+"""What a profile is called, by preset."""
+# Unit and name of an offset, and the name of its `time`.
+TIMES = "frames", "frames from the alignment", "time from the alignment"
+RANKS = "ranks", "rank of the activation, the largest first", "for how long the unit is more active"
 # Utterances named in a note.
 SHOWN = 5
 
@@ -132,6 +131,28 @@ class Profiles:
         notes += self.settings.get("limits", [])
         notes += [f"{layer} is left out: {why}" for layer, why in self.settings.get("skipped", {}).items()]
         return tuple(notes)
+
+    def matching(self, groups: str | Sequence[str] | None = None) -> tuple[list[str], list[str]]:
+        """The groups that names or glob patterns such as "phone:*" mean, in the order of the group axis; None: all.
+
+        Returns:
+            Those that have a profile, and those that are empty.
+
+        Raises:
+            BadOption: a pattern that matches no group.
+        """
+        patterns = ["*"] if groups is None else [groups] if isinstance(groups, str) else list(groups)
+
+        def means(pattern: str, name: str) -> bool:
+            return name == pattern or fnmatchcase(name, pattern)
+
+        for pattern in patterns:
+            if not any(means(pattern, name) for name in self.groups):
+                kinds = ", ".join(sorted({f"{name.partition(':')[0]}:*" for name in self.groups}))
+                raise BadOption("no group of that name", got=repr(pattern), wanted=f"a group, or one of {kinds}")
+        empty = self.empty
+        found = [name for name in self.groups if any(means(pattern, name) for pattern in patterns)]
+        return [name for name in found if name not in empty], [name for name in found if name in empty]
 
     @property
     def by_rank(self) -> bool:
@@ -310,15 +331,21 @@ def read_out(
     tables = {"profile": profile, "mask": mask, "mean": mean}
     half, units = every.shape[2] // 2, mean.shape[1]
     ranked = settings.get("order", "time") == "rank"
+    unit, of_offset, of_time = RANKS if ranked else TIMES
     offset = np.arange(every.shape[2]) - (0 if ranked else half)
     kept = (settings.get("units") or {}).get(layer)
     grouping, label = zip(*(name.split(":", 1) for name in groups), strict=True)
     flat, left_out, span = sums["tally"].tolist()
     dims, there = ("group", "unit", "offset"), enough[:, None, None]
+    words = {
+        "profile": _profile_words(settings),
+        "mask": {"long_name": "gradient mask, 0 to 1"},
+        "mean": {"long_name": "mean activation of the group"},
+    }
     table = xr.Dataset(
         {
-            name: (dims, np.where(there, tables[name], np.nan).astype(np.float32), {"long_name": TABLES[name]})
-            for name in TABLES
+            name: (dims, np.where(there, values, np.nan).astype(np.float32), words[name])
+            for name, values in tables.items()
         }
         | {
             "count": (("group", "offset"), every[:-1, 0], {"long_name": "instances that reach the offset"}),
@@ -329,8 +356,8 @@ def read_out(
             "grouping": ("group", list(grouping)),
             "label": ("group", list(label)),
             "unit": np.arange(units) if kept is None else np.array(kept),
-            "offset": ("offset", offset, {"units": "frames", "long_name": RANKS[0] if ranked else TIMES[0]}),
-            "time": ("offset", offset * frame_s, {"units": "s", "long_name": RANKS[1] if ranked else TIMES[1]}),
+            "offset": ("offset", offset, {"units": unit, "long_name": of_offset}),
+            "time": ("offset", offset * frame_s, {"units": "s", "long_name": of_time}),
         },
         attrs={
             "frame_s": frame_s,
@@ -348,6 +375,14 @@ def read_out(
     if hertz.shape != (units,):
         raise BadInput("frequencies do not fit the input layer", got=f"{hertz.shape}", wanted=f"({units},)")
     return table.assign_coords(frequency=("unit", hertz, {"units": "Hz"}))
+
+
+def _profile_words(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What a profile is called and what it is, as attributes."""
+    method = METHODS.get(settings.get("preset", ""), "profile")
+    usual = "the mean over all instances" if settings["normaliser"] == "instances" else "the mean over groups"
+    masked = "" if settings["mask"] == "none" else ", times the gradient mask"
+    return {"method": method, "long_name": f"{method}: mean activation less {usual}{masked}"}
 
 
 def _mean_of_groups(groups: tuple[str, ...], mean: NDArray[Any], there: NDArray[Any]) -> NDArray[Any]:

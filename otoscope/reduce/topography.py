@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,9 @@ def unit_topography(
     if neighbours < 1:
         raise BadOption("neighbours to look at", got=neighbours, wanted="1 or more")
     names = list(profiles.layers) if layers is None else [choose("layer", name, profiles.layers) for name in layers]
-    used, left_out = _chosen(profiles, groups)
+    used, left_out = profiles.matching(groups)
+    if not used:
+        raise BadInput("no group has a profile", got=", ".join(left_out) or "no group", wanted="groups that occurred")
     widest = max((profiles.layers[name].sizes["unit"] for name in names), default=0)
     if not widest:
         raise BadOption("no layer was asked for", got=layers, wanted=f"some of {', '.join(profiles.layers)}")
@@ -178,20 +179,6 @@ def layout_quality(
     random = [judge(points) for points in np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)]
     kept, alike = np.mean(random, axis=0)
     return (*judge(placed), float(kept), float(alike))
-
-
-def _chosen(profiles: Profiles, groups: str | Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """The groups asked for that have a profile, and those that have none."""
-    patterns = ["*"] if groups is None else [groups] if isinstance(groups, str) else list(groups)
-    for pattern in patterns:
-        if not any(name == pattern or fnmatchcase(name, pattern) for name in profiles.groups):
-            kinds = sorted({f"{name.partition(':')[0]}:*" for name in profiles.groups})
-            raise BadOption("no group of that name", got=repr(pattern), wanted=f"a group, or one of {', '.join(kinds)}")
-    asked = [name for name in profiles.groups if any(name == p or fnmatchcase(name, p) for p in patterns)]
-    used = [name for name in asked if name not in profiles.empty]
-    if not used:
-        raise BadInput("no group has a profile", got=", ".join(asked) or "no group", wanted="groups that occurred")
-    return used, [name for name in asked if name not in used]
 
 
 def _pca(rows: Points, seed: int) -> Points:

@@ -1,22 +1,22 @@
-"""Figures of controls: random weights layer by layer, split halves, purity against chance, effective fields."""
+"""Figures of controls: random weights layer by layer, shuffled labels, split halves, purity, effective fields."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
-from numpy.typing import NDArray
 
 from otoscope.base import BadInput, choose
 from otoscope.show.intervals import band, interval_of, level_words, noted_figure
+from otoscope.show.over_layers import add_chance, beside, curve, layer_axis, numbered_axis, shared_range
 from otoscope.show.reading import amount, attribute, demand, group_name, layer_names, plot_text
-from otoscope.show.style import BACKGROUND, CATEGORIES, CROWD, FAINT_INK, SYMBOLS, Panels, depth_colours
+from otoscope.show.style import BACKGROUND, CATEGORIES, CROWD, Panels, depth_colours
 
 TABLE_NAMES = {"profile": "profiles", "mask": "gradient masks", "contrast": "unmasked profiles"}
 SIGNIFICANT = 0.05
+RATIOS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def cascading_randomisation(
@@ -143,7 +143,7 @@ def split_half_by_layer(table: xr.Dataset, tables: Sequence[str] = ("profile", "
         for place, (kind, (low, middle, high)) in enumerate(quartiles.items()):
             known = int(np.isfinite(values[:, kinds == kind]).any(axis=0).sum())
             figure.add_trace(
-                _line(names, middle, plot_text(kind), place, label=f"{plot_text(kind)} ({amount(known, 'group')})")
+                curve(names, middle, plot_text(kind), place, label=f"{plot_text(kind)} ({amount(known, 'group')})")
             )
             figure.data[-1].customdata = np.stack([low, high], 1)
             figure.data[-1].hovertemplate = (
@@ -151,10 +151,8 @@ def split_half_by_layer(table: xr.Dataset, tables: Sequence[str] = ("profile", "
                 "<extra></extra>"
             )
         figure.update_layout(legend_tracegroupgap=0)
-        _depth_axis(figure, names)
-        figure.update_yaxes(
-            title_text="split-half reliability (Spearman–Brown, at most 1)", range=[min(0.0, floor - 0.05), 1.03]
-        )
+        layer_axis(figure, names)
+        figure.update_yaxes(title_text="reliability (Spearman–Brown, at most 1)", range=[min(0.0, floor - 0.05), 1.03])
         panels.append(figure)
     return tuple(panels)
 
@@ -184,19 +182,8 @@ def purity_by_layer(tables: Mapping[str, xr.Dataset]) -> Panels:
             "filled: p < 0.05",
         ]
         figure = noted_figure(f"Purity of clusters by {plot_text(kind)}", notes, height_px=320, letters=62)
-        figure.add_trace(band(names, null, high, FAINT_INK["light"], "chance", of=5))
-        figure.add_trace(
-            go.Scatter(
-                x=names,
-                y=null,
-                name="chance",
-                mode="lines",
-                line={"color": FAINT_INK["light"], "width": 1.5, "dash": "dot"},
-                legendgroup="chance",
-                hovertemplate="%{x}: %{y:.2f} by chance<extra></extra>",
-            )
-        )
-        figure.add_trace(_line(names, purity, "clusters", 0))
+        add_chance(figure, names, null, null, high, "chance")
+        figure.add_trace(curve(names, purity, "clusters", 0))
         figure.data[-1].customdata = p
         figure.data[-1].hovertemplate = "%{x}: %{y:.2f}, p = %{customdata:.3f}<extra></extra>"
         figure.data[-1].marker.update(
@@ -204,7 +191,7 @@ def purity_by_layer(tables: Mapping[str, xr.Dataset]) -> Panels:
             color=[CATEGORIES[0] if value < SIGNIFICANT else BACKGROUND["light"] for value in p],
             line={"color": CATEGORIES[0], "width": 2},
         )
-        _depth_axis(figure, names)
+        layer_axis(figure, names)
         cuts = amount(table.sizes["percentile"], "threshold") if "percentile" in table.sizes else "all thresholds"
         figure.update_yaxes(title_text=f"purity, mean of {cuts} (0 to 1)", range=[0, 1.03])
         panels.append(figure)
@@ -223,27 +210,98 @@ def silhouettes_and_chance(table: xr.Dataset) -> Panels:
     what = "silhouettes of random networks"
     demand(table, what, ("grouping", "layer", "draw"), ("silhouette_mean", "random"))
     names = [plot_text(name) for name in layer_names(list(table["layer"].values))]
+    ends = shared_range([table["silhouette_mean"], table["random"]])
     panels = []
     for kind in table["grouping"].values:
         found = table["random"].sel(grouping=kind).transpose("draw", "layer").values
+        clustered = (
+            f" in {amount(int(table['groups'].sel(grouping=kind)), 'group')}" if "groups" in table.coords else ""
+        )
         notes = [
-            f"N = {amount(attribute(table, 'instances', what), 'instance')}",
-            f"band: lowest to highest of {amount(len(found), 'network')} with random weights",
+            f"N = {amount(attribute(table, 'instances', what), 'instance')}{clustered}",
+            f"band: lowest to highest of {amount(len(found), 'network')} with random weights, dotted: their mean",
         ]
         figure = noted_figure(f"Silhouette by layer, groups by {plot_text(kind)}", notes, height_px=320, letters=62)
         # A layer without a defined silhouette in any draw has no band there.
         known = np.isfinite(found).any(axis=0)
         low, high = (np.where(known, end(found, axis=0), np.nan) for end in (np.fmin.reduce, np.fmax.reduce))
-        figure.add_trace(band(names, low, high, FAINT_INK["light"], "random weights", of=4))
-        figure.data[-1].showlegend = True
-        figure.add_trace(_line(names, table["silhouette_mean"].sel(grouping=kind).values, "the network", 0))
+        middle = table["random"].sel(grouping=kind).mean("draw").values
+        add_chance(figure, names, low, middle, high, "random weights")
+        figure.add_trace(curve(names, table["silhouette_mean"].sel(grouping=kind).values, "the network", 0))
         figure.data[-1].customdata = np.stack([low, high], 1)
-        figure.data[
-            -1
-        ].hovertemplate = "%{x}: %{y:.2f}, random %{customdata[0]:.2f} to %{customdata[1]:.2f}<extra></extra>"
-        _depth_axis(figure, names)
-        figure.update_yaxes(title_text="silhouette, mean of the cuts (−1 to 1)")
+        hover = "%{x}: %{y:.2f}, random %{customdata[0]:.2f} to %{customdata[1]:.2f}<extra></extra>"
+        figure.data[-1].hovertemplate = hover
+        layer_axis(figure, names)
+        figure.update_yaxes(title_text="silhouette, mean of cuts (−1 to 1)", range=ends)
         panels.append(figure)
+    return tuple(panels)
+
+
+def responsiveness_and_chance(table: xr.Dataset) -> Panels:
+    """How strongly each layer answers to groups, in multiples of its answer to shuffled labels: a panel per grouping.
+
+    Args:
+        table: of `otoscope.study.controls.shuffled_labels`.
+
+    Raises:
+        BadInput: a variable, a dimension or a count is missing.
+    """
+    what = "responsiveness with shuffled labels"
+    demand(table, what, ("permutation", "layer", "group"), ("responsiveness", "null", "p"))
+    names = [plot_text(name) for name in layer_names(list(table["layer"].values))]
+    found, p = (table[name].transpose("layer", "group").values for name in ("responsiveness", "p"))
+    null = table["null"].transpose("permutation", "layer", "group").values
+    usual = null.mean(axis=0)
+    # A layer that does not answer at all has no place on an axis of ratios.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        times, chance = (np.where((usual > 0) & (values > 0), values / usual, np.nan) for values in (found, null))
+    kinds = np.array([str(group).partition(":")[0] for group in table["group"].values])
+    labels = np.array([plot_text(group_name(group)) for group in table["group"].values])
+    answers = np.isfinite(times).any(axis=0)
+    if not answers.any():
+        raise BadInput(f"the {what} is 0 or NaN everywhere", wanted="a group that some layer answers to")
+    panels, depth, lowest = [], np.arange(len(names)), [times]
+    for kind in dict.fromkeys(kinds[answers]):
+        mine = np.flatnonzero((kinds == kind) & answers)
+        notes = [
+            f"N = {amount(attribute(table, 'instances', what), 'instance')} in {amount(len(mine), 'group')}",
+            f"band: 90\u00a0% of {amount(len(null), 'shuffling')} of the labels",
+            "dots: single groups, filled where p < 0.05",
+        ]
+        figure = noted_figure(f"Responsiveness, groups by {plot_text(kind)}", notes, height_px=340, letters=62)
+        reached = chance[:, :, mine].transpose(1, 0, 2).reshape(len(names), -1)
+        known = np.isfinite(reached).any(axis=1)
+        low, middle, high = np.full((3, len(names)), np.nan)
+        low[known], high[known] = np.nanquantile(reached[known], (0.05, 0.95), axis=1)
+        lowest.append(low)
+        add_chance(figure, depth, low, np.where(known, 1, np.nan), high, "shuffled labels")
+        layer, member = np.nonzero(np.isfinite(times[:, mine]))
+        group = mine[member]
+        figure.add_trace(
+            go.Scatter(
+                x=layer + beside(len(mine))[member],
+                y=times[layer, group],
+                text=[f"{labels[of]}, {names[at]}" for at, of in zip(layer, group, strict=True)],
+                customdata=p[layer, group],
+                mode="markers",
+                marker={
+                    "size": 5,
+                    "color": np.where(p[layer, group] < SIGNIFICANT, CATEGORIES[0], BACKGROUND["light"]).tolist(),
+                    "line": {"color": CATEGORIES[0], "width": 1},
+                },
+                name="single groups",
+                hovertemplate="%{text}: %{y:.2f} times, p = %{customdata:.3f}<extra></extra>",
+                cliponaxis=False,
+            )
+        )
+        middle[layer] = [np.median(times[at, group[layer == at]]) for at in layer]
+        figure.add_trace(curve(depth, middle, "median group", 1))
+        figure.data[-1].hovertemplate = "median group: %{y:.2f} times<extra></extra>"
+        numbered_axis(figure, names)
+        figure.update_yaxes(title_text="responsiveness (shuffled: 1)", type="log", tickvals=RATIOS)
+        panels.append(figure)
+    for figure in panels:
+        figure.update_yaxes(range=shared_range(map(np.log10, lowest)))
     return tuple(panels)
 
 
@@ -271,10 +329,9 @@ def fields_by_layer(fields: xr.Dataset) -> go.Figure:
     milliseconds = 1000 * fields["group_s"].transpose("layer", "group").values
     labels = [plot_text(group_name(group)) for group in fields["group"].values]
     for place, name in enumerate(names):
-        # A little to the side each, so that groups of the same field do not hide each other.
         figure.add_trace(
             go.Scatter(
-                x=place + np.linspace(-0.2, 0.2, len(labels)) if len(labels) > 1 else [place],
+                x=place + beside(len(labels)),
                 y=milliseconds[place],
                 text=labels,
                 mode="markers",
@@ -287,40 +344,9 @@ def fields_by_layer(fields: xr.Dataset) -> go.Figure:
     depth = np.arange(len(names))
     lines = (("nominal", "nominal_s"), (f"effective, {called}", "effective_s"), ("effective, median", "median_s"))
     for place, (label, variable) in enumerate(lines):
-        figure.add_trace(_line(depth, 1000 * fields[variable].values, label, place))
+        figure.add_trace(curve(depth, 1000 * fields[variable].values, label, place))
         figure.data[-1].text = names
         figure.data[-1].hovertemplate = f"{label}, %{{text}}: %{{y:.0f}} ms<extra></extra>"
-    figure.update_xaxes(
-        title_text="layer (first on the left)",
-        tickvals=depth,
-        ticktext=names,
-        range=[-0.4, len(names) - 0.6],
-        autotickangles=[0, -90],
-    )
+    numbered_axis(figure, names)
     figure.update_yaxes(title_text="field (ms)", rangemode="tozero")
     return figure
-
-
-def _line(x: Any, values: NDArray[Any], name: str, place: int, label: str | None = None) -> go.Scatter:
-    colour = CATEGORIES[place % len(CATEGORIES)]
-    return go.Scatter(
-        x=x,
-        y=values,
-        name=label or name,
-        mode="lines+markers",
-        line={"color": colour, "width": 2.5},
-        marker={"size": 7, "color": colour, "symbol": SYMBOLS[place % len(SYMBOLS)]},
-        legendgroup=name,
-        showlegend=True,
-        cliponaxis=False,
-    )
-
-
-def _depth_axis(figure: go.Figure, names: list[str]) -> None:
-    figure.update_xaxes(
-        title_text="layer (first on the left)",
-        type="category",
-        categoryarray=names,
-        range=[-0.4, len(names) - 0.6],
-        autotickangles=[0, -90],
-    )

@@ -1,13 +1,14 @@
 """Figures of profiles: what a sound looks like to the input layer, which neurons answer to it and when.
 
 The figures take the arrays that `otoscope.reduce.profiles` reads out: dimensions `(group, unit, offset)`, with `time`
-(seconds, 0 at the alignment) along `offset`, and in the input layer `frequency` (Hz) along `unit`.
+(seconds, 0 at the alignment) along `offset`, and in the input layer `frequency` (Hz) along `unit`. In NAPs an offset is
+a rank, the largest activation first: its unit is "ranks", and no time is drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -43,6 +44,22 @@ TITLE_PX = 12
 ON_MAP = "#202020"
 
 
+class Along(NamedTuple):
+    """The axis along the offsets."""
+
+    places: NDArray[Any]
+    """`(offset,)`, those that are shown."""
+    shown: NDArray[Any]
+    """`(offset,)` of the profile, bool."""
+    title: str
+    ticks: list[float]
+    ends: list[float]
+    unit: str
+    """What stands behind a place, `%{x} ms`."""
+    aligned: bool
+    """Whether 0 is the moment of alignment."""
+
+
 def gradnap_heatmaps(
     profile: xr.DataArray, count: xr.DataArray, groups: Sequence[str], *, within_s: float | None = None
 ) -> Panels:
@@ -50,23 +67,22 @@ def gradnap_heatmaps(
 
     Args:
         profile: `(group, unit, offset)` of the input layer, coordinates `frequency` (Hz) and `time` (seconds); NaN
-            where no instance reached.
+            where no instance reached. Offsets in ranks make a NAP; the attribute `method` is what it is called.
         count: instances, with a dimension `group`; the largest of a group is its N.
         groups: which groups, in this order, such as `["phone:AE", "phone:T"]`.
         within_s: show this much time on either side of the alignment. Left out, the least that holds 99 % of the
-            profiles' absolute values: what lies outside is close to 0.
+            profiles' absolute values: what lies outside is close to 0. Of ranks all are shown.
 
     Raises:
         BadInput: an unknown group, a dimension or coordinate missing, nothing but NaN.
-        BadOption: `within_s` that is not positive.
+        BadOption: `within_s` that is not positive, or where there is no time.
     """
     demand(profile, "profile", ("group", "unit", "offset"))
     _demand_coordinates(profile, ("frequency", "time"))
     shown = profile.sel(group=chosen_groups(profile, groups)).transpose("group", "unit", "offset")
-    time_ms = 1000 * shown["time"].values.astype(float)
-    half_ms = _half_window(np.nansum(np.abs(shown.values), axis=(0, 1)), time_ms, within_s)
-    inside = np.abs(time_ms) <= half_ms + 1e-6
-    values = shown.values[:, :, inside].astype(np.float32)
+    along = _along(shown, within_s)
+    method = str(profile.attrs.get("method", "GradNAP"))
+    values = shown.values[:, :, along.shown].astype(np.float32)
     limit = _limit(values)
     frequency = shown["frequency"].values.astype(float)
     rows, hertz = hertz_ticks(frequency)
@@ -74,7 +90,7 @@ def gradnap_heatmaps(
         DIVERGING,
         -limit,
         limit,
-        "GradNAP (sd of the log-mel)",
+        f"{method} (sd of the log-mel)",
         [-limit, 0, limit],
         [f"≤ −{limit:.2g}", "0", f"≥ {limit:.2g}"],
     )
@@ -89,18 +105,19 @@ def gradnap_heatmaps(
         figure.add_trace(
             go.Heatmap(
                 z=map_,
-                x=time_ms[inside],
+                x=along.places,
                 y=np.arange(len(frequency)),
                 customdata=hover_hertz,
                 coloraxis="coloraxis",
-                hovertemplate=f"{name} %{{x:.0f}} ms, %{{customdata}} Hz<br>GradNAP %{{z:.3f}}<extra></extra>",
+                hovertemplate=f"{name} {along.unit}, %{{customdata}} Hz<br>{method} %{{z:.3f}}<extra></extra>",
             )
         )
-        _alignment_line(figure, ON_MAP)
+        if along.aligned:
+            _alignment_line(figure, ON_MAP)
         figure.update_layout(coloraxis=bar)
         figure.update_xaxes(
-            title={"text": "time (ms)", "font_size": TITLE_PX, "standoff": 4},
-            tickvals=three_ticks(half_ms),
+            title={"text": along.title, "font_size": TITLE_PX, "standoff": 4},
+            tickvals=along.ticks,
             tickfont_size=SMALL_PX,
             showgrid=False,
             zeroline=False,
@@ -139,11 +156,11 @@ def action_potentials(
         layer: name of the layer, for the title.
         most: how many of the most responsive units, by the absolute value of r, are coloured; at most 5.
         drawn: of wider layers only this many units, again the most responsive, are drawn; the rest lie closer to 0.
-        within_s: show this much time on either side of the alignment; see `gradnap_heatmaps`.
+        within_s: show this much time on either side of the alignment; see `gradnap_heatmaps`, also for ranks.
 
     Raises:
         BadInput: an unknown group, a dimension or coordinate missing, nothing but NaN.
-        BadOption: `most` outside 1 to 5, or `within_s` not positive.
+        BadOption: `most` outside 1 to 5, or `within_s` not positive, or where there is no time.
     """
     if not 1 <= most <= 5:
         raise BadOption("units to highlight", got=most, wanted="1 to 5: more colours cannot be told apart")
@@ -159,10 +176,9 @@ def action_potentials(
             wanted=f"{shown.sizes['unit']} units",
         )
     units = shown["unit"].values if "unit" in shown.coords else np.arange(shown.sizes["unit"])
-    time_ms = 1000 * shown["time"].values.astype(float)
-    half_ms = _half_window(np.nansum(np.abs(shown.values), axis=(0, 1)), time_ms, within_s)
-    inside = np.abs(time_ms) <= half_ms + 1e-6
-    values = shown.values[:, :, inside].astype(np.float32)
+    along = _along(shown, within_s)
+    method = str(profile.attrs.get("method", "GradNAP"))
+    values = shown.values[:, :, along.shown].astype(np.float32)
     reach = 1.06 * max(float(np.nanmax(np.abs(values), initial=0.0)), 1e-9)
     panels = []
     for group, lines, strengths in zip(shown["group"].values, values, strength, strict=True):
@@ -173,38 +189,57 @@ def action_potentials(
             f"N = {amount(instances(count, str(group)), 'instance')}, {some}",
             height_px=310,
         )
-        figure.add_trace(_crowd(time_ms[inside], lines[ranked]))
+        figure.add_trace(_crowd(along.places, lines[ranked]))
         for place, unit in enumerate(ranked[:most]):
             name = f"unit {units[unit]}"
             figure.add_trace(
                 go.Scatter(
-                    x=time_ms[inside],
+                    x=along.places,
                     y=lines[unit],
                     name=f"{name}, r = {strengths[unit]:+.3g}".replace("-", "−"),
                     mode="lines",
                     line={"color": CATEGORIES[place], "width": 2.5},
-                    hovertemplate=f"{name}, %{{x:.0f}} ms: %{{y:.3f}}<extra></extra>",
+                    hovertemplate=f"{name}, {along.unit}: %{{y:.3f}}<extra></extra>",
                     showlegend=True,
                 )
             )
-        _alignment_line(figure, INK["light"])
-        ticks = three_ticks(half_ms)
+        if along.aligned:
+            _alignment_line(figure, INK["light"])
         figure.update_xaxes(
-            title_text="time from alignment (ms)",
-            range=[-half_ms, half_ms],
-            tickvals=[ticks[0], ticks[0] / 2, 0, ticks[2] / 2, ticks[2]],
+            title_text="time from alignment (ms)" if along.aligned else "rank of the activation (0: the largest)",
+            range=along.ends,
+            tickvals=sorted({*along.ticks, *(tick / 2 for tick in along.ticks)}) if along.aligned else along.ticks,
             zeroline=False,
         )
-        figure.update_yaxes(title_text="GradNAP (activation units)", range=[-reach, reach], zeroline=True)
+        figure.update_yaxes(title_text=f"{method} (activation units)", range=[-reach, reach], zeroline=True)
         panels.append(figure)
     return tuple(panels)
 
 
-def _crowd(time_ms: NDArray[Any], lines: NDArray[Any]) -> go.Scatter:
+def _along(shown: xr.DataArray, within_s: float | None) -> Along:
+    """The axis of a profile `(group, unit, offset)`: time around the alignment, or ranks from the largest on."""
+    if shown["offset"].attrs.get("units") == "ranks":
+        if within_s is not None:
+            raise BadOption("sorted profiles have no time", got=f"within_s={within_s}", wanted="nothing: all ranks")
+        if not np.nansum(np.abs(shown.values)) > 0:
+            raise BadInput("profiles that are 0 or NaN everywhere", wanted="at least one value that is not 0")
+        ranks = shown["offset"].values.astype(float)
+        step = next((step for step in (1, 2, 5, 10, 20, 50, 100, 200) if len(ranks) <= 4 * step), 500)
+        ends = [float(ranks[0]) - 0.5, float(ranks[-1]) + 0.5]
+        ticks = [float(rank) for rank in ranks if rank % step == 0]
+        return Along(ranks, np.full(len(ranks), True), "rank (0: largest)", ticks, ends, "rank %{x:.0f}", False)
+    time_ms = 1000 * shown["time"].values.astype(float)
+    half_ms = _half_window(np.nansum(np.abs(shown.values), axis=(0, 1)), time_ms, within_s)
+    inside = np.abs(time_ms) <= half_ms + 1e-6
+    ticks = three_ticks(half_ms)
+    return Along(time_ms[inside], inside, "time (ms)", ticks, [-half_ms, half_ms], "%{x:.0f} ms", True)
+
+
+def _crowd(places: NDArray[Any], lines: NDArray[Any]) -> go.Scatter:
     """All lines as one trace, the pen lifted by NaN between them: hundreds of traces would make the page slow."""
     gap = np.full((len(lines), 1), np.nan, dtype=np.float32)
     return go.Scatter(
-        x=np.tile(np.append(time_ms, time_ms[-1]).astype(np.float32), len(lines)),
+        x=np.tile(np.append(places, places[-1]).astype(np.float32), len(lines)),
         y=np.concatenate([lines, gap], axis=1).ravel(),
         name="other units",
         mode="lines",

@@ -163,7 +163,9 @@ def explained(
             "this network has no output per frame",
             wanted="logits (batch, frame, symbol), a frame for so many input frames",
         )
-    chosen = match_layers(survey, [INPUT, "*"] if layers == "*" else layers)
+    # A network without modules has no layers but its input.
+    own = any(layer.own and layer != INPUT for layer in survey)
+    chosen = match_layers(survey, ([INPUT, "*"] if own else INPUT) if layers == "*" else layers)
     check_units(options.get("units") or {}, chosen)
     blank = getattr(network, "blank", None) if isinstance(blank, EllipsisType) else blank
     symbols = symbol_names(network, symbols, survey.output.width)

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import xarray as xr
 
-from otoscope.show.figures_controls import cascading_randomisation, silhouettes_and_chance, split_half_by_layer
+from otoscope.show.figures_controls import (
+    cascading_randomisation,
+    responsiveness_and_chance,
+    silhouettes_and_chance,
+    split_half_by_layer,
+)
 from otoscope.show.figures_optimal import optimal_spectrograms
 from otoscope.show.figures_profile_training import profile_courses, profile_epochs
 from otoscope.show.report import Report
@@ -35,26 +40,35 @@ def add_controls(report: Report, folder: Path) -> None:
             cascading_randomisation(found[CASCADE]),
             "How like the original the profiles and masks of each layer stay as weights are drawn anew from the output "
             "down. The band is the level of shuffled units and groups.",
-            "Lines per layer that fall as more layers are random.",
+            "A line for each layer, from 1 where no weight is random, to the right as more layers are; a star where "
+            "all above the layer is random; bands of chance near the bottom.",
         )
-        report.add_list(_notes(found[CASCADE]))
+        _findings(report, found[CASCADE])
     if HALVES in found:
         report.add_figure(
             split_half_by_layer(found[HALVES]),
             "Correlation of the profiles of two halves of the speech, corrected to its full length (Spearman-Brown).",
-            "A line over the layers, near 1 where profiles are reliable.",
+            "A line over the layers for each grouping, near 1 where profiles are reliable, in a band that holds the "
+            "middle half of the groups.",
         )
-        report.add_list(_notes(found[HALVES]))
+        _findings(report, found[HALVES])
     if SHUFFLED in found:
-        report.add_text("With the labels of groups shuffled among stretches of speech:")
-        report.add_list(_notes(found[SHUFFLED]))
+        report.add_figure(
+            responsiveness_and_chance(found[SHUFFLED]),
+            "How strongly the units of each layer answer to a group, beside groups of the same size that mean nothing: "
+            "the labels are handed out anew among stretches of speech. A filled dot is a group above 95 % of them.",
+            "A dot for each group in every layer, a line through the median group, and a band around 1 that shuffled "
+            "labels reach.",
+        )
+        _findings(report, found[SHUFFLED])
     if CHANCE in found:
         report.add_figure(
             silhouettes_and_chance(found[CHANCE]),
             "Mean silhouette of the clusters of groups, beside that of networks with random weights.",
-            "A line of the network and the lines of random networks over the layers.",
+            "A line of the network over the layers, and a band from the lowest to the highest network with random "
+            "weights.",
         )
-        report.add_list(_notes(found[CHANCE]))
+        _findings(report, found[CHANCE])
 
 
 def add_course(report: Report, folder: Path, groups: Sequence[str]) -> None:
@@ -76,7 +90,7 @@ def add_course(report: Report, folder: Path, groups: Sequence[str]) -> None:
         "The epochs at which the profile of each group appears and settles in each layer.",
         "Two maps of groups by layers, coloured by epoch.",
     )
-    report.add_list(_notes(table))
+    _findings(report, table)
 
 
 def add_optimal_inputs(report: Report, folder: Path) -> None:
@@ -102,6 +116,13 @@ def add_optimal_inputs(report: Report, folder: Path) -> None:
     notes = list(dict.fromkeys(note for table in tables for note in _notes(table)))
     if notes:
         report.add_note("; ".join(notes))
+
+
+def _findings(report: Report, table: xr.Dataset) -> None:
+    """What a result says of itself in words, if it says anything."""
+    notes = _notes(table)
+    if notes:
+        report.add_list(notes)
 
 
 def _is(folder: Path, name: str) -> bool:

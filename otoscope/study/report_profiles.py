@@ -13,7 +13,7 @@ from otoscope.base import BadInput
 from otoscope.hear.phones import FEATURES, PHONE_TABLE, phone_class
 from otoscope.probe.taps import INPUT
 from otoscope.reduce.fields import describe_fields, effective_fields
-from otoscope.reduce.profiles import Profiles
+from otoscope.reduce.profiles import METHODS, Profiles
 from otoscope.reduce.purity import cluster_purity
 from otoscope.reduce.topography import unit_topography
 from otoscope.show.figures_controls import fields_by_layer, purity_by_layer
@@ -24,6 +24,24 @@ from otoscope.show.report import Report
 from otoscope.study.report_controls import add_controls, add_course, add_optimal_inputs
 from otoscope.study.results import cluster_profiles
 
+# What is done for each explained frame, by preset.
+AVERAGED = {
+    "krug2020": (
+        "Gradient-adjusted neuron activation profiles",
+        "activations are averaged around the moment that decided the prediction, less the average over all frames, "
+        "and only where the prediction depends on them",
+    ),
+    "navai": (
+        "Normalised averages of aligned inputs (NAvAI)",
+        "activations are averaged around the moment to which the prediction is most sensitive, less the average over "
+        "all frames; nothing is masked",
+    ),
+    "nap": (
+        "Neuron activation profiles (NAP)",
+        "each neuron's activations over the frames on which the prediction depends are sorted by size, which takes "
+        "time away, and averaged rank by rank, less the average over all frames",
+    ),
+}
 # Two vowels of the paper's Figure 2, its stop, and sounds that lie far apart.
 SHOWN_PHONES = ("AA", "AE", "IY", "UW", "S", "SH", "T", "N")
 ACTION_POTENTIAL_PHONES = ("AE", "T")
@@ -36,22 +54,20 @@ def add_profiles(report: Report, profiles: Profiles, folder: Path) -> None:
     phones = present(profiles, [f"phone:{phone}" for phone in SHOWN_PHONES])
     shown = phones or present(profiles, list(profiles.groups))[: len(SHOWN_PHONES)]
     settings = profiles.settings
+    name, done = AVERAGED[settings["preset"]]
+    other = f" Chosen otherwise: {', '.join(settings['changed'])}." if settings["changed"] else ""
     report.add_section(
         "What the sounds look like to the network",
-        f"Gradient-adjusted neuron activation profiles of {profiles.n:,} frames in {settings['utterances']} "
-        "utterances: for each frame that predicts a letter, activations are averaged around the moment that "
-        "decided the prediction, less the average over all "
-        f"frames, and only where the prediction depends on them. {settings['blank_frames']:,} frames that "
-        "predict the blank are left out.",
+        f"{name} of {profiles.n:,} frames in {settings['utterances']} utterances: for each frame that predicts a "
+        f"letter, {done}.{other} {settings['blank_frames']:,} frames that predict the blank are left out.",
     )
     spectrum = profiles.profile.get(INPUT)
     if spectrum is not None and "frequency" in spectrum.coords and spectrum.sizes["offset"] > 1 and shown:
         report.add_figure(
             gradnap_heatmaps(spectrum, profiles.count[INPUT], shown),
-            "Input-layer GradNAPs. Red: louder than the average of all sounds, blue: softer; white: of no "
-            "matter to the prediction. Vowels show their formants as red bands, fricatives their noise high "
-            "up.",
-            "A small spectrogram for each phone.",
+            _input_words(profiles),
+            "A small map for each sound, frequency against "
+            + ("rank: in each row the loudest frames stand on the left." if profiles.by_rank else "time."),
         )
     # A window of a single frame has no course over time, as in a layer below outputs of kernel 1.
     layers = [name for name, table in profiles.layers.items() if name != INPUT and table.sizes["offset"] > 1]
@@ -60,7 +76,9 @@ def add_profiles(report: Report, profiles: Profiles, folder: Path) -> None:
         layer = layers[min(1, len(layers) - 1)]
         report.add_section(
             "Which neurons fire",
-            "Like the action potentials of real neurons: every unit of a layer over time, those that answer "
+            "Every unit of a layer, its activations sorted by size, those that answer most in colour."
+            if profiles.by_rank
+            else "Like the action potentials of real neurons: every unit of a layer over time, those that answer "
             "most in colour.",
         )
         report.add_figure(
@@ -71,9 +89,14 @@ def add_profiles(report: Report, profiles: Profiles, folder: Path) -> None:
                 potentials,
                 layer=layer,
             ),
-            "The five most responsive units (Eq. 1 of Krug et al. 2020): + rises for the sound, - falls for "
-            "it. Time 0 is the moment of alignment in this layer.",
-            "Many faint lines around zero and five coloured ones with peaks near time 0.",
+            "The five most responsive units (Eq. 1 of Krug et al. 2020): + rises for the sound, - falls for it. "
+            + (
+                "On the left the frames in which a unit is most active."
+                if profiles.by_rank
+                else "Time 0 is the moment of alignment in this layer."
+            ),
+            "A faint line for each unit of the layer, and the five most responsive in colour, "
+            + ("over the ranks of their activations." if profiles.by_rank else "over time around the alignment."),
         )
     distinct, trees = cluster_profiles(profiles, settings["by"])
     if distinct is not None:
@@ -98,6 +121,21 @@ def add_profiles(report: Report, profiles: Profiles, folder: Path) -> None:
     add_optimal_inputs(report, folder)
     if profiles.notes:
         report.add_note("What to bear in mind: " + "; ".join(profiles.notes))
+
+
+def _input_words(profiles: Profiles) -> str:
+    """How to read the maps of the input layer."""
+    colours = "Red: louder than the average of all sounds, blue: softer"
+    if profiles.by_rank:
+        return (
+            f"Input-layer NAPs. {colours}, at the loudest moment of each frequency on the left, at its softest on the "
+            "right. There is no time in them."
+        )
+    masked = profiles.settings["mask"] != "none"
+    meaning = "of no matter to the prediction, or as on average" if masked else "as on average"
+    method = METHODS[profiles.settings["preset"]]
+    formants = "Vowels show their formants as red bands, fricatives their noise high up."
+    return f"Input-layer {method}s. {colours}; white: {meaning}. {formants}"
 
 
 def _categories(report: Report, trees: Mapping[str, xr.Dataset]) -> None:
@@ -138,8 +176,9 @@ def _fields(report: Report, profiles: Profiles) -> None:
         )
         report.add_figure(
             fields_by_layer(fields),
-            "Nominal field, and the effective one of the group that needs most.",
-            "Two bars or lines per layer.",
+            "Nominal field, and the effective one of the group that needs most and of the median group.",
+            "Three lines over the layers, in milliseconds: the nominal field on top, below it the effective field of "
+            "the group that needs most and that of the median group, with a dot for each group.",
         )
         report.add_list(describe_fields(fields))
 
