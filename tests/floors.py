@@ -39,7 +39,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("otoscope.__main__", "otoscope.study.console"),
 }
 KEPT_OUT: dict[str, str] = {"torch": "otoscope.show."}
-ONE_MODULE_EACH = ("transformers", "lhotse", "distributed", "espeakng_loader")
+ONE_MODULE_EACH = ("transformers", "lhotse", "distributed", "espeakng_loader", "flashlight")
 
 # The top `__init__` and the command line look names up when they are asked for, so that both start light.
 LAZY = ("otoscope.__init__", "otoscope.__main__")

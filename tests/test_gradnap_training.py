@@ -270,6 +270,7 @@ def test_what_cannot_be(run: Path, tmp_path: Path) -> None:
         {"layers": "layer9"},
         {"by": "dialect"},
         {"blank": 9},
+        {"preset": "nap"},
     ):
         with pytest.raises(BadOption):
             gradnap_through_training(run, speech, **options)

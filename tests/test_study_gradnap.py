@@ -219,6 +219,7 @@ def test_bad_utterances_are_left_out_and_counted(network: Named, profiles: Profi
     bad = Utterance("bad", features=np.full((30, MELS), np.nan, np.float32))
     found = otoscope.gradnap(network, [bad, *make_speech()], by=("symbol", "phone"))
     assert (found.settings["left_out"], found.settings["utterances"], found.n) == (1, 3, profiles.n)
+    assert any(bad.id in note and "cannot be read or used" in note for note in found.notes)
     with pytest.raises(BadInput, match="bad: features that are not finite"):
         otoscope.gradnap(network, [bad, *make_speech()], strict=True)
 

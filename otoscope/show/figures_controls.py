@@ -87,6 +87,7 @@ def cascading_randomisation(
                         "color": colours[layer],
                     },
                     legendgroup=names[layer],
+                    showlegend=True,
                     hovertemplate=f"{names[layer]}, random: %{{x}}<br>correlation %{{y:.2f}}, shuffled "
                     "%{customdata:.2f}<extra></extra>",
                     cliponaxis=False,

@@ -163,9 +163,7 @@ def explained(
             "this network has no output per frame",
             wanted="logits (batch, frame, symbol), a frame for so many input frames",
         )
-    # A network without modules has no layers but its input.
-    own = any(layer.own and layer != INPUT for layer in survey)
-    chosen = match_layers(survey, ([INPUT, "*"] if own else INPUT) if layers == "*" else layers)
+    chosen = match_layers(survey, all_layers(survey) if layers == "*" else layers)
     check_units(options.get("units") or {}, chosen)
     blank = getattr(network, "blank", None) if isinstance(blank, EllipsisType) else blank
     symbols = symbol_names(network, symbols, survey.output.width)
@@ -208,6 +206,11 @@ def explained(
         method,
         batch_size,
     )
+
+
+def all_layers(survey: Survey) -> list[str]:
+    """What `"*"` means: the input and the network's own layers. One without modules has none but its input."""
+    return [INPUT, "*"] if any(layer.own and layer != INPUT for layer in survey) else [INPUT]
 
 
 def symbol_names(network: nn.Module, given: Sequence[str] | None, outputs: int) -> list[str]:

@@ -162,6 +162,9 @@ def gradnap_sums(
         said = f"{', '.join(endless)}: predictions depend on the whole utterance, profiles hold the frames of `width`"
         sums.facts["limits"] = [said]
     sums.incidents = incidents(network, speech, task.survey, predictions, task.counts)
+    if speech.problems:
+        unusable = {problem.id or f"line {problem.line}": 1 for problem in speech.problems}
+        sums.incidents["utterances are left out, which cannot be read or used"] = unusable
     for grouping in task.labels.made.values():
         if grouping.beyond:
             what = f"labels by {grouping.name} reach beyond the audio, and count inside it only"

@@ -26,11 +26,11 @@ from otoscope.hear.corpus import Utterance, corpus_fingerprint
 from otoscope.learn.checkpoint import Run, load_checkpoint, open_run
 from otoscope.probe.cones import FrameGradients
 from otoscope.probe.layers import Layer, Survey, list_layers, match_layers
-from otoscope.probe.taps import INPUT
 from otoscope.reduce.gradnap import ProfileSums
 from otoscope.reduce.profile_course import ALIKE, along_epochs, measure, only, shuffled_name
+from otoscope.reduce.profile_options import PRESETS
 from otoscope.reduce.profiles import Profiles
-from otoscope.study.explained import DEFAULT_BY, INSTANCES, profile_pass, symbol_names, without_group
+from otoscope.study.explained import DEFAULT_BY, INSTANCES, all_layers, profile_pass, symbol_names, without_group
 from otoscope.study.groupings import SYMBOL, Grouping, Labels, membership
 from otoscope.study.predictions import Predictions, predict
 from otoscope.study.speech import Speech, heard_by
@@ -120,6 +120,8 @@ def gradnap_through_training(
         got = f"shuffles={shuffles}, tolerance={tolerance}, alike={alike}"
         wanted = "one shuffle or more, a tolerance above 0 and below 1, alike from -1 to below 1"
         raise BadOption("this says nothing", got=got, wanted=wanted)
+    if {**PRESETS[choose("preset", preset, PRESETS)], **options}["order"] == "rank":
+        raise BadOption("sorted profiles have no course in time", got=f"preset={preset!r}", wanted="order='time'")
     run = run if isinstance(run, Run) else open_run(run)
     chosen = _chosen_epochs(run, epochs)
     network = load_checkpoint(run.checkpoints[chosen[-1]])
@@ -176,7 +178,6 @@ def gradnap_through_training(
             kept.keep_table(table, epoch, checkpoint)
         tables[epoch] = table
         progress((number + 1) * PARTS, len(chosen) * PARTS, f"epoch {epoch} explained")
-    result = along_epochs(dict(sorted(tables.items())), alike, tolerance)
     result = along_epochs(dict(sorted(tables.items())), alike, tolerance)
     result.attrs |= {
         "instances_of": instances_of,
@@ -244,7 +245,7 @@ def make_plan(
     survey = list_layers(network, speech.features[0])
     if survey.output is None:
         raise BadInput("this network has no output per frame", wanted="logits (batch, frame, symbol)")
-    chosen = match_layers(survey, [INPUT, "*"] if layers == "*" else layers)
+    chosen = match_layers(survey, all_layers(survey) if layers == "*" else layers)
     if isinstance(blank, EllipsisType):
         blank = getattr(network, "blank", None)
     symbols = symbol_names(network, None, survey.output.width)

@@ -115,7 +115,7 @@ def add_profiles(report: Report, profiles: Profiles, folder: Path) -> None:
         _tree(report, trees[name], name)
         _categories(report, trees)
     _fields(report, profiles)
-    _map(report, profiles, potentials or shown)
+    _map(report, profiles, shown or potentials)
     add_controls(report, folder)
     add_course(report, folder, shown)
     add_optimal_inputs(report, folder)
