@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from otoscope.base import OtoscopeError
-from otoscope.commands import corpus, looking, performance, profiles, training
+from otoscope.commands import corpus, looking, performance, profiles, score, training
 
 app = typer.Typer(
     name="otoscope",
@@ -31,7 +31,7 @@ app.add_typer(corpus.app, name="corpus")
 for command in (
     training.demo,
     training.train,
-    training.score,
+    score.score,
     looking.layers,
     looking.compare,
     performance.performance,

@@ -22,6 +22,8 @@ from otoscope.learn.score import Counts, score_texts, score_words
         ("a b c d", "b c d e", 4, 0, 1, 1),
         # One substitution and one deletion cost 4 + 3; no alignment of these is cheaper.
         ("a b c", "x c", 3, 1, 1, 0),
+        # Three substitutions cost as much as two deletions, two insertions and a match; sclite takes the former.
+        ("b d d", "a a b", 3, 3, 0, 0),
         ("Don\u2019t stop!", "don't STOP", 2, 0, 0, 0),
     ],
 )

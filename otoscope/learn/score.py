@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import kaldialign
-
 from otoscope.hear.text import normalise_text
+from otoscope.learn.word_alignment import DELETION, INSERTION, SUBSTITUTION, Pair, align_words
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,20 @@ class Counts:
         return f"WER {self.wer:.1f} % ({counts})" if self.words else f"WER undefined ({counts})"
 
 
+def count(pairs: Iterable[Pair]) -> Counts:
+    """The counts of one aligned utterance. Optional words count among the words, as sclite has it."""
+    kinds = [pair.kind for pair in pairs]
+    sub, deletions, ins = (kinds.count(kind) for kind in (SUBSTITUTION, DELETION, INSERTION))
+    words = len(kinds) - ins
+    return Counts(1, words, words - sub - deletions, sub, deletions, ins)
+
+
 def score_words(reference: str, hypothesis: str) -> Counts:
     """The counts of one utterance: aligned with sclite's weights (4 a substitution, 3 an insertion or deletion).
 
     Both texts are normalised the same way first.
     """
-    ref, hyp = normalise_text(reference).split(), normalise_text(hypothesis).split()
-    distance = kaldialign.edit_distance(ref, hyp, sclite_mode=True)
-    return Counts(
-        1, len(ref), len(ref) - distance["sub"] - distance["del"], distance["sub"], distance["del"], distance["ins"]
-    )
+    return count(align_words(normalise_text(reference).split(), normalise_text(hypothesis).split()))
 
 
 def score_texts(pairs: Iterable[tuple[str, str]]) -> Counts:
