@@ -16,6 +16,8 @@ _HOMES = {
     "read_corpus": "otoscope.hear.corpus",
     "select": "otoscope.hear.corpus",
     "noisy": "otoscope.hear.noise",
+    "at_speed": "otoscope.hear.perturb",
+    "with_room": "otoscope.hear.perturb",
     "write_manifest": "otoscope.hear.corpus",
     "import_corpus": "otoscope.hear.readers",
     "validate": "otoscope.hear.validate",

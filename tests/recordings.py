@@ -23,6 +23,13 @@ def write_audio(path: Path, samples: np.ndarray | int = 1600, rate: int = RATE) 
     return path
 
 
+def write_sphere(path: Path, samples: np.ndarray, rate: int = 8000, coding: str = "ULAW") -> Path:
+    """A NIST SPHERE file, as LDC hands out telephone speech: samples `(sample,)`, or `(sample, channel)` in turn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate, format="NIST", subtype=coding)
+    return path
+
+
 def write_rows(folder: Path, *rows: dict[str, Any] | str) -> Path:
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
+import soxr
 import torch
 
 import otoscope
-from otoscope.base import BadInput
-from otoscope.hear.audio import features, log_mel, mel_frequencies, pad_batch, utterance_features
+from otoscope.base import BadInput, BadOption
+from otoscope.hear.audio import TELEPHONE_HZ, features, log_mel, mel_frequencies, pad_batch, utterance_features
 from otoscope.hear.corpus import Utterance
 
 
@@ -101,6 +102,34 @@ def test_another_sample_rate_is_resampled():
     assert spectrum[centres > 4500].max() < spectrum.max() - 2
 
 
+def test_a_telephone_leaves_the_upper_bands_empty_unless_they_end_below():
+    """By Slaney's formula 28 of 128 bands lie above 4 kHz; a 25 ms window and the resampler leave a little in two."""
+    speech = noise(8000)
+    spectrum = log_mel(soxr.resample(speech, 8000, 16000, quality="HQ"))[5:-5]
+    empty = (spectrum < math.log(4e-8) + 3).all(0)
+    assert np.flatnonzero(empty).tolist() == list(range(102, 128))
+    assert sum(slaney_edges()[1:-1] > 4000) == 28
+    narrow = log_mel(soxr.resample(speech, 8000, 16000, quality="HQ"), top_hz=TELEPHONE_HZ)[5:-5]
+    assert float(narrow[:, :120].mean(0).std()) < 0.3
+    assert not (narrow.mean(0) < math.log(4e-8) + 3).any()
+
+
+@pytest.mark.parametrize("hz", [300, 1000, 2500, 3500])
+def test_bands_may_end_lower(hz):
+    values = features(tone(hz, 0.5, 8000), 8000, top_hz=TELEPHONE_HZ)
+    centres = mel_frequencies(128, 8000)
+    assert int(values[10:-10].mean(0).argmax()) == int(np.abs(centres - hz).argmin())
+    utterance = Utterance("a", audio=tone(hz, 0.5, 8000), sample_rate=8000)
+    assert torch.equal(utterance_features(utterance, top_hz=TELEPHONE_HZ), values)
+    assert torch.equal(features(noise(3200), 16000, top_hz=8000), features(noise(3200), 16000))
+
+
+@pytest.mark.parametrize("top_hz", [0, 999, 8001, math.nan, math.inf, None])
+def test_bands_cannot_end_anywhere(top_hz):
+    with pytest.raises(BadOption, match=r"cannot end there[\s\S]*1000 to 8000 Hz"):
+        features(noise(100), 16000, top_hz=top_hz)
+
+
 def test_integers_are_scaled_to_full_scale_1():
     pcm = np.random.default_rng(2).integers(-32768, 32768, 3200).astype(np.int16)
     assert torch.equal(features(pcm, 16000), features(pcm / 32768.0, 16000))
@@ -112,6 +141,11 @@ def test_integers_are_scaled_to_full_scale_1():
         (noise(100), 0, "sample rate"),
         (noise(100), -16000, "-16000 Hz"),
         (noise(100), 16000.5, "whole number"),
+        (noise(100), math.nan, "nan Hz"),
+        (noise(100), math.inf, "inf Hz"),
+        (noise(100), True, "True Hz"),
+        (noise(100), "16000", "whole number"),
+        (noise(100), None, "None Hz"),
         (np.zeros(0), 16000, "at least one sample"),
         (np.zeros((100, 2)), 16000, r"\(100, 2\)"),
         (np.array([0.0, np.nan, np.inf]), 16000, "2 of 3 samples"),

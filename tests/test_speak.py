@@ -131,6 +131,17 @@ def test_a_word_begins_after_the_last_phone_of_the_one_before(text, phone):
 
 
 @espeak
+def test_words_that_are_spoken_as_one_come_as_one():
+    program = (
+        "from otoscope.hear.espeak import Synthesiser\n"
+        "synthesiser = Synthesiser(0)\nsynthesiser.set_voice('en-us+m5')\n"
+        "print([word for _, word in synthesiser.say('do not sit in the  rain, please.').words])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['do not', 'sit', 'in the', 'rain', 'please']"
+
+
+@espeak
 def test_words_sound_where_their_times_say(corpus):
     for utterance in corpus:
         samples, rate = soundfile.read(utterance.audio)

@@ -44,18 +44,30 @@ def corpus_speak(
 
 @app.command("import")
 def corpus_import(
-    folder: Annotated[Path, typer.Argument(help="LibriSpeech, TIMIT or Kaldi folder, or a CSV/TSV table.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A corpus' folder, or where several lie side by side the file of one of them.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="The manifest to write.")],
     format: Annotated[
-        str | None, typer.Option("--format", help="librispeech, timit, kaldi or csv; guessed when left out.")
+        str | None,
+        typer.Option(
+            "--format",
+            help="librispeech, timit, switchboard, hub5, kaldi, lhotse, jsonl or csv; guessed when left out.",
+        ),
     ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option("--audio", help="Where the recordings are, if elsewhere (switchboard and hub5)."),
+    ] = None,
+    tiers: Annotated[bool, typer.Option("--tiers/--no-tiers", help="Keep the times of phones and words.")] = True,
     strict: StrictOption = False,
 ) -> None:
     """Turn a corpus in another layout into a manifest. Recordings stay where they are."""
     terminal = Terminal()
-    corpus = otoscope.import_corpus(folder, format, strict=strict)
+    corpus = otoscope.import_corpus(folder, format, audio=audio, tiers=tiers, strict=strict)
     otoscope.write_manifest(corpus, out)
-    terminal.show(None, f"{out}: {len(corpus)} utterances")
+    passed = f"; {corpus.passed_over} stretches in which nothing is said" if corpus.passed_over else ""
+    terminal.show(None, f"{out}: {len(corpus)} utterances{passed}")
     finish(terminal, list(corpus.problems))
 
 

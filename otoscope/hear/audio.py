@@ -3,6 +3,9 @@
 16 kHz, a 25 ms Hann window every 10 ms, 128 mel bands, natural logarithm, then z-normalised over the whole
 utterance: mean 0 and standard deviation 1 over all its frames and bands together. Frame `t` is centred at
 `t * HOP_S` seconds, so a recording of `n` samples has `1 + n // HOP_SAMPLES` frames.
+
+The bands reach from 0 to 8 kHz, or to `top_hz`. Recordings at lower rates are resampled and have nothing above half
+their own rate: of telephone speech at 8 kHz the upper 28 of 128 bands are empty, unless `top_hz=TELEPHONE_HZ`.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from otoscope.base import BadInput
+from otoscope.base import BadInput, BadOption
 from otoscope.hear.corpus import Utterance, load_audio
 
 SAMPLE_RATE = 16_000
@@ -27,6 +30,10 @@ WINDOW_SAMPLES = 400
 FFT_SAMPLES = 1024
 MELS = 128
 HOP_S = HOP_SAMPLES / SAMPLE_RATE
+TOP_HZ = SAMPLE_RATE / 2
+TELEPHONE_HZ = 4000.0
+"""The upper end of the bands for recordings at 8 kHz."""
+LEAST_TOP_HZ = 1000.0
 # Added to the power before the logarithm: 100 dB below full scale, quieter than any recording's own noise.
 POWER_FLOOR = 1e-10 * WINDOW_SAMPLES
 
@@ -57,9 +64,9 @@ def mel_frequencies(mels: int = MELS, sample_rate: int = SAMPLE_RATE) -> np.ndar
 
 
 @functools.cache
-def mel_filters(mels: int = MELS) -> Tensor:
+def mel_filters(mels: int = MELS, top_hz: float = TOP_HZ) -> Tensor:
     """Triangular filters of unit area, shape `(bin, mel)`, for the power spectrum of a padded window."""
-    edges = mel_to_hz(np.linspace(0.0, float(hz_to_mel(SAMPLE_RATE / 2)), mels + 2))
+    edges = mel_to_hz(np.linspace(0.0, float(hz_to_mel(top_hz)), mels + 2))
     bins = np.linspace(0.0, SAMPLE_RATE / 2, FFT_SAMPLES // 2 + 1)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
@@ -72,7 +79,7 @@ def _window() -> Tensor:
     return torch.hann_window(WINDOW_SAMPLES)
 
 
-def log_mel(samples: ArrayLike, mels: int = MELS) -> Tensor:
+def log_mel(samples: ArrayLike, mels: int = MELS, top_hz: float = TOP_HZ) -> Tensor:
     """Log-mel energies (natural logarithm of power) of 16 kHz `samples` in [-1, 1], `(frame, mel)`, not normalised."""
     signal = torch.as_tensor(np.ascontiguousarray(samples, dtype=np.float32))
     spectrum = torch.stft(
@@ -86,19 +93,22 @@ def log_mel(samples: ArrayLike, mels: int = MELS) -> Tensor:
         return_complex=True,
     )
     power = spectrum.real.square() + spectrum.imag.square()
-    return torch.log(power.T @ mel_filters(mels) + POWER_FLOOR)
+    return torch.log(power.T @ mel_filters(mels, top_hz) + POWER_FLOOR)
 
 
-def features(audio: ArrayLike, sample_rate: int, mels: int = MELS) -> Tensor:
+def features(audio: ArrayLike, sample_rate: int, mels: int = MELS, *, top_hz: float = TOP_HZ) -> Tensor:
     """The network's input: z-normalised log-mel features, shape `(frame, mel)`, float32.
 
     Args:
         audio: samples, shape `(sample,)`, full scale 1. Integers are taken as PCM and scaled.
         sample_rate: in Hz; anything but 16 kHz is resampled (soxr, high quality).
         mels: how many mel bands.
+        top_hz: where they end, 1000 to 8000 Hz. A network that is to hear nothing but telephones has no use for bands
+            above `TELEPHONE_HZ`.
 
     Raises:
-        BadInput: no samples, more than one channel, samples that are not finite, or a sample rate that is not positive.
+        BadInput: no samples, more than one channel, samples that are not finite, or a sample rate that is no whole
+            number above 0. BadOption: another `top_hz`.
     """
     samples = np.asarray(audio)
     if np.issubdtype(samples.dtype, np.integer):
@@ -110,9 +120,13 @@ def features(audio: ArrayLike, sample_rate: int, mels: int = MELS) -> Tensor:
             got=f"an array of shape {samples.shape}",
             wanted="shape (sample,), at least one sample",
         )
-    if not sample_rate or sample_rate <= 0 or sample_rate != int(sample_rate):
+    if not _number(sample_rate) or sample_rate <= 0 or sample_rate != int(sample_rate):
         raise BadInput(
             "the sample rate cannot be", got=f"{sample_rate} Hz", wanted="a whole number above 0, such as 16000"
+        )
+    if not _number(top_hz) or not LEAST_TOP_HZ <= top_hz <= TOP_HZ:
+        raise BadOption(
+            "mel bands cannot end there", got=f"top_hz={top_hz!r}", wanted=f"{LEAST_TOP_HZ:g} to {TOP_HZ:g} Hz"
         )
     if not np.isfinite(samples).all():
         raise BadInput(
@@ -122,7 +136,11 @@ def features(audio: ArrayLike, sample_rate: int, mels: int = MELS) -> Tensor:
         )
     if sample_rate != SAMPLE_RATE:
         samples = soxr.resample(samples, sample_rate, SAMPLE_RATE, quality="HQ")
-    return normalise(log_mel(samples, mels))
+    return normalise(log_mel(samples, mels, float(top_hz)))
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def normalise(values: Tensor) -> Tensor:
@@ -133,7 +151,7 @@ def normalise(values: Tensor) -> Tensor:
     return centred / deviation if deviation > 1e-4 else torch.zeros_like(values)
 
 
-def utterance_features(utterance: Utterance, mels: int = MELS) -> Tensor:
+def utterance_features(utterance: Utterance, mels: int = MELS, *, top_hz: float = TOP_HZ) -> Tensor:
     """The features of an utterance, shape `(frame, mel)`: those it carries, or those of its audio.
 
     Raises:
@@ -142,7 +160,7 @@ def utterance_features(utterance: Utterance, mels: int = MELS) -> Tensor:
     if utterance.features is None:
         samples, sample_rate = load_audio(utterance)
         try:
-            return features(samples, sample_rate, mels)
+            return features(samples, sample_rate, mels, top_hz=top_hz)
         except BadInput as error:
             raise BadInput(
                 f"{utterance.id}: {error.problem}", got=error.got, wanted=error.wanted, remedy=error.remedy

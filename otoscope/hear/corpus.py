@@ -58,11 +58,15 @@ class Problem:
 
 
 class Corpus(Sequence[Utterance]):
-    """Utterances, to be walked through as often as needed; `problems` are the rows that were left out."""
+    """Utterances, to be walked through as often as needed; `problems` are the rows that were left out.
+
+    `passed_over`: how many stretches of an imported corpus were no utterances, for nothing is said in them.
+    """
 
     def __init__(self, utterances: Iterable[Utterance], problems: Iterable[Problem] = ()):
         self.utterances = list(utterances)
         self.problems = list(problems)
+        self.passed_over = 0
 
     def __len__(self) -> int:
         return len(self.utterances)

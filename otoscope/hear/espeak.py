@@ -53,7 +53,10 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclass
 class Speech:
-    """What was said: `samples` int16 at `sample_rate`; each phone and word with its first sample; where speech ends."""
+    """What was said: `samples` int16 at `sample_rate`; each phone and word with its first sample; where speech ends.
+
+    Words that espeak-ng speaks as one, such as "do not" and "in the", come as one.
+    """
 
     sample_rate: int
     samples: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
@@ -126,11 +129,15 @@ class Synthesiser:
         if status != 0:
             raise OtoscopeError("espeak-ng could not speak", got=f"status {status} for {text!r}")
         speech = Speech(self.sample_rate, np.frombuffer(b"".join(self._blocks), np.int16))
-        for kind, position, length, sample, label in self._events:
-            if kind == EVENT_WORD:
-                # Positions count characters from 1.
-                speech.words.append((sample, re.sub(r"\W+$", "", text[position - 1 : position - 1 + length])))
-            elif kind == EVENT_PHONEME:
+        # Positions count characters from 1. Words that espeak-ng speaks as one ("do not", "in the") have one event, at
+        # the first of them.
+        begins = [(sample, position - 1) for kind, position, _, sample, _ in self._events if kind == EVENT_WORD]
+        ends = [*(position for _, position in begins[1:]), len(text)]
+        speech.words = [
+            (sample, re.sub(r"\W+$", "", text[begin:end])) for (sample, begin), end in zip(begins, ends, strict=True)
+        ]
+        for kind, _, _, sample, label in self._events:
+            if kind == EVENT_PHONEME:
                 speech.phones.append((sample, label))
         # What comes after the last sound are pauses; a pause between words stays.
         speech.end = len(speech.samples)

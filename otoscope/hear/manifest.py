@@ -52,10 +52,15 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row | OtoscopeError]]:
         BadInput: the file cannot be read.
     """
     try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        data = path.read_bytes()
     except OSError as error:
         raise BadInput(f"the manifest {path} cannot be read", got=error.strerror or str(error)) from error
-    for number, line in enumerate(lines, 1):
+    return parse_rows(data)
+
+
+def parse_rows(data: bytes) -> Iterator[tuple[int, Row | OtoscopeError]]:
+    """Each JSON object of lines in UTF-8 with its line (from 1); an error where a line is not one JSON object."""
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
             continue
         try:

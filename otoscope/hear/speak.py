@@ -77,6 +77,19 @@ def plan_sequences(
     return sequences
 
 
+def plan_manner(rng: random.Random) -> dict[str, Any]:
+    """How an utterance is spoken: rate, pitch, a little noise, and the silence around it."""
+    return {
+        "rate": rng.randint(*RATES),
+        "pitch": rng.randint(*PITCHES),
+        "pitch_range": rng.randint(*PITCH_RANGES),
+        "snr_db": round(rng.uniform(*SNR_DB), 1),
+        "before_s": round(rng.uniform(*SILENCE_S), 3),
+        "after_s": round(rng.uniform(*SILENCE_S), 3),
+        "noise_seed": rng.getrandbits(31),
+    }
+
+
 def plan_shards(seed: int, utterances: int, words: Sequence[str], batch: int = 0) -> list[dict[str, Any]]:
     """One shard a voice: what it says and how. Test voices say word sequences that no training voice says.
 
@@ -91,17 +104,7 @@ def plan_shards(seed: int, utterances: int, words: Sequence[str], batch: int = 0
             rng = random.Random(derive_seed(seed, "manner", batch, voice))
             name = voice.partition("+")[2].lower()
             items = [
-                {
-                    "id": f"{name}-{batch}-{index:04d}",
-                    "words": sequence,
-                    "rate": rng.randint(*RATES),
-                    "pitch": rng.randint(*PITCHES),
-                    "pitch_range": rng.randint(*PITCH_RANGES),
-                    "snr_db": round(rng.uniform(*SNR_DB), 1),
-                    "before_s": round(rng.uniform(*SILENCE_S), 3),
-                    "after_s": round(rng.uniform(*SILENCE_S), 3),
-                    "noise_seed": rng.getrandbits(31),
-                }
+                {"id": f"{name}-{batch}-{index:04d}", "words": sequence} | plan_manner(rng)
                 for index, sequence in enumerate(said[number :: len(voices)])
             ]
             shards.append(
@@ -176,6 +179,33 @@ def _speak_in_fresh_process(shard: dict[str, Any], folder: Path) -> list[dict[st
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def speak_shards(
+    shards: Sequence[dict[str, Any]], folder: Path, *, processes: int = 2, progress: Progress = silent
+) -> list[Utterance]:
+    """Speak shards into WAV files in `folder`, a fresh process for each, and give the utterances in their order.
+
+    A shard has `voice`, `split` and `seed`, and `items` with `id`, `words` and what `plan_manner` gives. An utterance
+    has that as attributes, and the tiers `phone` and `word`.
+
+    Raises:
+        OtoscopeError: espeak-ng is not installed, has no such voice, or the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    utterances: list[Utterance] = []
+    spoken_s = 0.0
+    with concurrent.futures.ThreadPoolExecutor(processes) as pool:
+        spoken = pool.map(lambda shard: _speak_in_fresh_process(shard, folder), shards)
+        for number, (shard, rows) in enumerate(zip(shards, spoken, strict=True)):
+            for row in rows:
+                row["audio"] = str(folder / row["audio"])
+                utterances.append(
+                    Utterance(**row, sample_rate=SAMPLE_RATE, speaker=shard["voice"], split=shard["split"])
+                )
+                spoken_s += row["duration"]
+            progress(number + 1, len(shards), f"{spoken_s / 60:.1f} min of speech")
+    return utterances
+
+
 def speak_corpus(
     folder: Path | str,
     *,
@@ -203,23 +233,15 @@ def speak_corpus(
     if not minutes > 0:
         raise BadOption("no speech was asked for", got=f"{minutes} minutes", wanted="more than 0 minutes")
     folder = Path(folder)
-    (folder / "audio").mkdir(parents=True, exist_ok=True)
     utterances: list[Utterance] = []
     spoken_s, batch = 0.0, 0
     while spoken_s < 60 * minutes:
         missing_s = 60 * minutes - spoken_s
         count = max(len(TRAIN_VOICES + TEST_VOICES), round(missing_s / MEAN_UTTERANCE_S * 1.02))
         shards = plan_shards(seed, count, words, batch)
-        with concurrent.futures.ThreadPoolExecutor(processes) as pool:
-            spoken = pool.map(lambda shard: _speak_in_fresh_process(shard, folder / "audio"), shards)
-            for number, (shard, rows) in enumerate(zip(shards, spoken, strict=True)):
-                for row in rows:
-                    row["audio"] = str(folder / "audio" / row["audio"])
-                    utterances.append(
-                        Utterance(**row, sample_rate=SAMPLE_RATE, speaker=shard["voice"], split=shard["split"])
-                    )
-                    spoken_s += row["duration"]
-                progress(number + 1, len(shards), f"{spoken_s / 60:.1f} min of speech")
+        helping = speak_shards(shards, folder / "audio", processes=processes, progress=progress)
+        spoken_s += sum(utterance.duration for utterance in helping)
+        utterances += helping
         batch += 1
     manifest = folder / "manifest.jsonl"
     write_manifest(utterances, manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -235,6 +236,7 @@ def _open(utterance: Utterance) -> soundfile.SoundFile:
             raise _empty(utterance)
         if (missing := _missing_wav_bytes(path)) > 1:
             raise _unreadable(utterance, f"it breaks off {missing} bytes before its end")
+        _check_sphere(utterance, path)
         return soundfile.SoundFile(path)
     # A name that ends in .raw makes soundfile ask for the format by a TypeError; a NUL in a name is a ValueError.
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
@@ -249,6 +251,34 @@ def _missing_wav_bytes(path: Path) -> int:
         announced = 8 + int.from_bytes(head[4:8], "little")
         told = head[:4] == b"RIFF" and head[8:] == b"WAVE" and announced < 0x7F000000
         return announced - file.seek(0, 2) if told else 0
+
+
+_SPHERE_FIELD = re.compile(rb"^(sample_coding|sample_count|sample_n_bytes|channel_count) -\w+ (.*?)\s*$", re.MULTILINE)
+
+
+def _check_sphere(utterance: Utterance, path: Path) -> None:
+    """NIST SPHERE files that libsndfile reads as shorter ones, or refuses without a word."""
+    with open(path, "rb") as file:
+        head = file.read(1024)
+        if not head.startswith(b"NIST_1A"):
+            return
+        said = dict(_SPHERE_FIELD.findall(head))
+        if b"shorten" in said.get(b"sample_coding", b""):
+            raise BadInput(
+                f"utterance {utterance.id}: the recording is packed with shorten, which libsndfile does not read",
+                got=str(path),
+                wanted="SPHERE with plain samples, WAV or FLAC",
+                remedy="unpack it with LDC's sph2pipe -f wav",
+            )
+        try:
+            begin, count = int(head[8:16]), int(said[b"sample_count"])
+            frame_bytes = int(said.get(b"channel_count", 1)) * int(said.get(b"sample_n_bytes", 2))
+            frames = (file.seek(0, 2) - begin) // frame_bytes
+        except (KeyError, ValueError, ZeroDivisionError):
+            return
+    # Some writers count the samples of all channels.
+    if frames < count and count != frames * int(said.get(b"channel_count", 1)):
+        raise _unreadable(utterance, f"it breaks off after {frames} of {count} samples")
 
 
 def _read_info(utterance: Utterance, file: soundfile.SoundFile) -> AudioInfo:
