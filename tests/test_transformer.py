@@ -11,11 +11,11 @@ from torch import nn
 
 from otoscope.base import BadOption
 from otoscope.learn.checkpoint import load_checkpoint, save_checkpoint
-from otoscope.learn.networks import build, read_config
-from otoscope.learn.transformer import SIZES, Block, Transformer, TransformerConfig, positions
+from otoscope.learn.networks import build, network_values, read_config
+from otoscope.learn.positions import positions
+from otoscope.learn.transformer import SIZES, Block, Transformer, TransformerConfig
 from otoscope.probe.layers import list_layers
 from otoscope.probe.taps import tap
-from otoscope.study.recogniser import network_values
 
 TINY = {"mels": 10, "symbols": ("_", "a", "b"), "units": 12, "heads": 3, "feed_forward": 20, "blocks": 2, "channels": 4}
 
@@ -106,9 +106,9 @@ def test_its_layers_are_seen():
 def test_the_papers_size():
     assert SIZES["paper"]["blocks"] == 12
     config = read_config(network_values({"network": "transformer", "size": "paper", "dropout": 0.2}))
-    assert (config.blocks, config.units, config.feed_forward, config.dropout) == (12, 256, 2048, 0.2)
+    assert (config.blocks, config.units, config.feed_forward, config.dropout) == (12, 512, 2048, 0.2)
     # A block: four projections and two feed-forward maps with their biases, two normalisations.
-    block = 4 * (256 * 256 + 256) + 2 * 256 * 2048 + 2048 + 256 + 4 * 256
+    block = 4 * (512 * 512 + 512) + 2 * 512 * 2048 + 2048 + 512 + 4 * 512
     assert sum(p.numel() for p in build(config).block1.parameters()) == block
 
 

@@ -9,8 +9,15 @@ import typer
 
 import otoscope
 from otoscope.base import BadOption
-from otoscope.commands.options import EpochOption, JsonOption, SeedOption, StrictOption, WhereOption
-from otoscope.commands.training import score as score_run
+from otoscope.commands.options import (
+    EpochOption,
+    JsonOption,
+    SeedOption,
+    StrictOption,
+    WhereOption,
+    finish,
+    read_chosen,
+)
 from otoscope.study.console import Terminal, table
 
 FILES, RUN = "Files of transcripts", "A run on a corpus"
@@ -90,6 +97,21 @@ def score(
     transcripts: Annotated[
         bool, typer.Option("--transcripts", help="Show what was heard, too.", rich_help_panel=RUN)
     ] = False,
+    method: Annotated[
+        str,
+        typer.Option("--method", help="greedy; beam, over CTC's frames; attention.", rich_help_panel=RUN),
+    ] = "greedy",
+    beam: Annotated[int | None, typer.Option("--beam", help="Width of the beam.", rich_help_panel=RUN)] = None,
+    lm: Annotated[
+        Path | None,
+        typer.Option("--lm", metavar="FILE", help="With --method beam: an ARPA model.", rich_help_panel=RUN),
+    ] = None,
+    lm_weight: Annotated[float, typer.Option("--lm-weight", help="Of the model.", rich_help_panel=RUN)] = 0.5,
+    bonus: Annotated[float, typer.Option("--bonus", help="For each word.", rich_help_panel=RUN)] = 0.0,
+    lexicon: Annotated[
+        Path | None,
+        typer.Option("--lexicon", metavar="FILE", help="With --method beam: the only words.", rich_help_panel=RUN),
+    ] = None,
     strict: StrictOption = False,
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -107,7 +129,10 @@ def score(
                 got="RUN --corpus with an option of --ref and --hyp",
                 wanted="--where, --epoch, --transcripts, --strict, --json",
             )
-        score_run(run, corpus, where, epoch, strict, json, transcripts)
+        decoding = {"method": method, "beam": beam, "lm": lm, "lm_weight": lm_weight, "bonus": bonus}
+        _score_run(
+            Terminal(as_json=json), run, corpus, where, epoch, strict, {**decoding, "lexicon": lexicon}, transcripts
+        )
         return
     if run is not None or corpus is not None or where or epoch is not None or transcripts or strict:
         raise BadOption(
@@ -166,6 +191,35 @@ def score(
         for line in lines:
             terminal.show({}, line)
     _say_left_out(terminal, scores)
+
+
+def _score_run(
+    terminal: Terminal,
+    run: Path,
+    corpus: Path,
+    where: str | None,
+    epoch: int | None,
+    strict: bool,
+    decoding: dict[str, Any],
+    transcripts: bool,
+) -> None:
+    """Recognise a corpus and count errors, in all and by speaker."""
+    network = otoscope.load(run, epoch)
+    chosen = read_chosen(corpus, where, None, strict, need_text=True)
+    with terminal.stage("features") as progress:
+        speech = otoscope.listen(chosen, mels=network.mels, strict=strict, progress=progress)
+    with terminal.stage("recognising") as progress:
+        scored = otoscope.score_recogniser(network, speech, decoding=decoding, progress=progress)
+    speakers = {name: counts.as_dict() for name, counts in scored["speakers"].items()}
+    values = {**scored["total"].as_dict(), "speakers": speakers}
+    if transcripts:
+        values["utterances"] = [{"id": id, "ref": ref, "hyp": hyp} for id, ref, hyp, _ in scored["utterances"]]
+        if not terminal.as_json:
+            for id, reference, hypothesis, _ in scored["utterances"]:
+                typer.echo(f"{id}\n  ref {reference}\n  hyp {hypothesis}")
+    lines = [str(scored["total"]), *(f"  {name}: {counts}" for name, counts in scored["speakers"].items())]
+    terminal.show(values, "\n".join(lines))
+    finish(terminal, speech.problems)
 
 
 def _rate(scores: Any) -> str:

@@ -1,7 +1,8 @@
-"""`otoscope demo`, `train`, `score`: recognisers come to be, and say how well they recognise."""
+"""`otoscope demo`, `train`: recognisers come to be."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,6 @@ import typer
 import otoscope
 from otoscope.commands.options import (
     CorpusOption,
-    EpochOption,
     JsonOption,
     RunArgument,
     SeedOption,
@@ -56,12 +56,20 @@ def train(
     epochs: Annotated[int | None, typer.Option("--epochs", help="How many; overrides the configuration.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Overrides the configuration.")] = None,
     where: WhereOption = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Processes that compute features beside the training.")
+    ] = None,
+    in_memory: Annotated[
+        bool, typer.Option("--in-memory/--from-disk", help="Keep features in memory, or compute them in each epoch.")
+    ] = True,
     strict: StrictOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a recogniser with CTC, keeping the untrained network and the checkpoint of every epoch.
+    """Train a recogniser, keeping the untrained network and the checkpoint of every epoch.
 
-    Started again after an interruption it goes on from the last whole epoch.
+    Started again after an interruption it goes on from the last whole epoch. Started by torchrun (torchrun
+    --nproc-per-node 2 -m otoscope train …) it shares every batch among so many devices.
     """
     terminal = Terminal(as_json=json)
     chosen = read_chosen(corpus, where, None, strict, need_text=True)
@@ -89,9 +97,14 @@ def train(
             options=options,
             strict=strict,
             speech=speech,
+            in_memory=in_memory,
+            device=device,
+            workers=workers,
             progress=progress,
             on_epoch=on_epoch,
         )
+    if int(os.environ.get("RANK", "0")):
+        return
     last = trained.log[-1]
     terminal.show(
         last,
@@ -100,32 +113,3 @@ def train(
     )
     # What was heard names the manifest's problems, too.
     finish(terminal, heard[0].problems if heard else chosen.problems)
-
-
-def score(
-    run: RunArgument,
-    corpus: CorpusOption,
-    where: WhereOption = None,
-    epoch: EpochOption = None,
-    strict: StrictOption = False,
-    json: JsonOption = False,
-    transcripts: Annotated[bool, typer.Option("--transcripts", help="Show what was heard, too.")] = False,
-) -> None:
-    """Recognise a corpus and count substitutions, deletions and insertions, in all and by speaker."""
-    terminal = Terminal(as_json=json)
-    network = otoscope.load(run, epoch)
-    chosen = read_chosen(corpus, where, None, strict, need_text=True)
-    with terminal.stage("features") as progress:
-        speech = otoscope.listen(chosen, mels=network.mels, strict=strict, progress=progress)
-    with terminal.stage("recognising") as progress:
-        scored = otoscope.score_recogniser(network, speech, progress=progress)
-    speakers = {name: counts.as_dict() for name, counts in scored["speakers"].items()}
-    values = {**scored["total"].as_dict(), "speakers": speakers}
-    if transcripts:
-        values["utterances"] = [{"id": id, "ref": ref, "hyp": hyp} for id, ref, hyp, _ in scored["utterances"]]
-        if not json:
-            for id, reference, hypothesis, _ in scored["utterances"]:
-                typer.echo(f"{id}\n  ref {reference}\n  hyp {hypothesis}")
-    lines = [str(scored["total"]), *(f"  {name}: {counts}" for name, counts in scored["speakers"].items())]
-    terminal.show(values, "\n".join(lines))
-    finish(terminal, speech.problems)

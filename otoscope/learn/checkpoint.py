@@ -14,6 +14,7 @@ A run is a folder:
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,13 @@ class Run:
     def log(self) -> list[dict[str, Any]]:
         """One entry an epoch, oldest first."""
         return read_log(self.folder)
+
+    @property
+    def best(self) -> int:
+        """The epoch with the lowest held-out loss; the last where none was measured."""
+        losses = {entry["epoch"]: entry.get("heldout_loss") for entry in self.log if entry["epoch"] in self.checkpoints}
+        known = {epoch: loss for epoch, loss in losses.items() if loss is not None and math.isfinite(loss)}
+        return min(known, key=lambda epoch: known[epoch]) if known else max(self.checkpoints)
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:

@@ -1,112 +1,90 @@
-"""The one training loop: CTC on graphemes, a checkpoint of the untrained network and of every epoch, exact resumption.
+"""The one training loop, for every network: a checkpoint of the untrained one and of every epoch, exact resumption.
 
-Everything random in an epoch (order, masks, dropout) is drawn from seeds that depend on the run's seed and the epoch
-alone. So a run that was killed and started again goes on from its last whole epoch and, on the CPU, ends with the same
-bits as one that was not.
+Everything random in an epoch (order, masks, noise, dropout) is drawn from seeds that depend on the run's seed and the
+epoch alone. So a run that was killed and started again goes on from its last whole epoch and, on the CPU, ends with the
+same bits as one that was not.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import dataclasses
 import math
+import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
-from otoscope.base import BadCheckpoint, BadInput, Progress, derive_seed, silent, write_json, write_text
+from otoscope.base import BadInput, Progress, derive_seed, silent
 from otoscope.hear.audio import pad_batch
-from otoscope.hear.text import encode
-from otoscope.learn.checkpoint import (
-    checkpoint_path,
-    load_checkpoint,
-    load_tensors,
-    read_log,
-    save_checkpoint,
-    save_tensors,
-)
-from otoscope.learn.decode import greedy
+from otoscope.learn.augment import Masks, Perturbation
+from otoscope.learn.checkpoint import checkpoint_path, read_log, save_checkpoint, save_tensors
+from otoscope.learn.examples import Example, bucketed, features_of
 from otoscope.learn.networks import build
-from otoscope.learn.recogniser import Recogniser
+from otoscope.learn.parallel import Item, Team, team
+from otoscope.learn.recogniser import Recogniser, RecogniserConfig
+from otoscope.learn.resume import board, claim, optimiser_tensors, resume, write_log
 from otoscope.learn.score import Counts, score_texts
 
+# How many batches running may have a loss that is not finite.
+STRANGE = 3
 
-class TrainConfig(BaseModel):
+
+class TrainConfig(Masks):
     """Options of the training; saved in the run. Unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=18, gt=0)
     batch_size: int = Field(default=8, gt=0)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0, description="the highest there will be")
+    schedule: Literal["cosine", "noam"] = Field(
+        default="cosine", description="after the warm-up: a half cosine to nothing, or the inverse square root of steps"
+    )
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of all steps over which the rate rises")
     weight_decay: float = Field(default=0.01, ge=0)
     gradient_clip: float = Field(default=5.0, gt=0)
-    mask_mels: int = Field(default=20, ge=0, description="widest band of mel bins masked in an utterance (SpecAugment)")
-    mask_frames: int = Field(default=8, ge=0, description="longest stretch of frames masked in an utterance")
+    patience: int | None = Field(
+        default=None, gt=0, description="epochs without a lower held-out loss after which training stops"
+    )
+    perturb: Perturbation = Perturbation()
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="of the matrix products; auto: bfloat16 where the processor multiplies it natively"
+        default="auto", description="of the matrix products; auto: bfloat16 where the device multiplies it natively"
     )
     seed: int = 0
 
 
-def natively_bfloat16() -> bool:
-    """Whether this machine has matrix units for bfloat16: a GPU, or a processor with AMX."""
-    return torch.cuda.is_available() or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
-
-
-@dataclass(frozen=True)
-class Example:
-    """One utterance ready for training or scoring: features `(frame, mel)`, target symbols, and the text as given."""
-
-    id: str
-    features: Tensor
-    targets: Tensor
-    text: str
+def natively_bfloat16(device: torch.device) -> bool:
+    """Whether a device has matrix units for bfloat16: most GPUs, or a processor with AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 EpochReport = Callable[[dict[str, Any]], None]
 
 
-def make_example(id: str, features: Tensor, text: str, network: Recogniser) -> Example:
-    """Check that a network can learn an utterance.
-
-    Raises:
-        BadInput: a character that is no symbol, an empty transcript, or a transcript longer than the network's output.
-    """
-    targets = torch.tensor(encode(text, network.symbols), dtype=torch.long)
-    if len(targets) == 0:
-        raise BadInput(f"{id}: there is no text to learn", got=repr(text), wanted="a transcript")
-    # CTC needs a frame for each symbol and one for the blank between two equal ones.
-    needed = len(targets) + int((targets[1:] == targets[:-1]).sum())
-    frames = network.output_length(len(features))
-    if needed > frames:
-        raise BadInput(
-            f"{id}: the transcript is longer than the network's output",
-            got=f"{needed} symbols (with the blanks between repeated ones)",
-            wanted=f"at most {frames} frames of output",
-            remedy="check that the transcript belongs to the recording",
-        )
-    return Example(id, features, targets, text)
-
-
 def train(
     folder: Path,
-    network_config: BaseModel,
+    network_config: RecogniserConfig,
     config: TrainConfig,
     examples: Callable[[Recogniser], tuple[Sequence[Example], Sequence[Example]]],
     *,
     corpus: dict[str, Any] | None = None,
+    device: str = "auto",
+    workers: int | None = None,
     progress: Progress = silent,
     on_epoch: EpochReport = lambda entry: None,
 ) -> nn.Module:
     """Train, or go on training, the run in `folder`; returns the network of the last epoch in `eval()`.
+
+    Started by `torchrun` on several devices, each takes its part of every batch, and the first one writes.
 
     Args:
         folder: the run's folder; what it holds already is continued when it was made with the same settings.
@@ -114,214 +92,251 @@ def train(
         config: the options.
         examples: gives the training and the held-out examples for the network; called only when there is work left.
         corpus: facts that identify the corpus; a run is not continued on another one.
+        device: "cpu", "cuda", or "auto": a GPU where there is one.
+        workers: processes that compute features which are not in memory, beside the training; left out, one beside a
+            CPU and up to 8 beside a GPU, where there are cores for them.
         progress: called after each batch with batches done, batches in all, and a note.
         on_epoch: called with each epoch's log entry.
 
     Raises:
         BadCheckpoint: the folder holds a run with other settings, or its files cannot be read.
         BadInput: there are no examples, or the loss is not finite three times running or in a whole epoch.
+        BadOption: a device that is not there.
     """
     settings = {
         "network": network_config.model_dump(mode="json"),
         "train": config.model_dump(mode="json"),
         "corpus": corpus or {},
     }
-    _claim(folder, settings)
+    facts = {"corpus": settings["corpus"], "train": settings["train"]}
+    defaults = {"network": type(network_config)().model_dump(), "train": TrainConfig().model_dump()}
     state_path = folder / "state.safetensors"
+    processes = team(device)
     torch.manual_seed(derive_seed(config.seed, "weights"))
     network = build(network_config)
-    facts = {"corpus": corpus or {}, "train": settings["train"]}
-    if not checkpoint_path(folder, 0).is_file():
-        save_checkpoint(checkpoint_path(folder, 0), network.eval(), {"epoch": 0, **facts})
+    if processes.first:
+        claim(folder, settings, defaults)
+        if not checkpoint_path(folder, 0).is_file():
+            save_checkpoint(checkpoint_path(folder, 0), network.eval(), {"epoch": 0, **facts})
+    processes.wait()
+    claim(folder, settings, defaults)
+    network.to(processes.device)
     optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+        network.parameters(),
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=config.weight_decay,
+        fused=True,
     )
-    done = _resume(folder, state_path, network, optimiser)
+    done = resume(folder, state_path, network, optimiser)
     log = read_log(folder)[: done + 1]
-    if done >= config.epochs and len(log) == config.epochs + 1:
+    processes.wait()
+    if len(log) == done + 1 and (done >= config.epochs or stopped(log, config.patience)):
         return network.eval()
     training, heldout = examples(network)
     if not training:
         raise BadInput("there is nothing to train on", got="no usable utterance", wanted="at least one")
-    if not log:
-        log.append({"epoch": 0, "train_loss": None, **evaluate(network, heldout), "seconds": 0.0})
-        _write_log(folder, log)
-        on_epoch(log[-1])
-    steps = math.ceil(len(training) / config.batch_size)
-    for epoch in range(done + 1, config.epochs + 1):
-        started = time.monotonic()
-        train_loss = _train_epoch(network, optimiser, training, config, epoch, steps, progress)
-        entry = {"epoch": epoch, "train_loss": train_loss, **evaluate(network, heldout)}
-        entry["seconds"] = round(time.monotonic() - started, 2)
-        save_checkpoint(checkpoint_path(folder, epoch), network, {"epoch": epoch, **facts})
-        log.append(entry)
-        _write_log(folder, log)
-        # Last, for it says that the epoch is done: a run killed before this trains the epoch again.
-        save_tensors(state_path, _optimiser_tensors(optimiser), {"epoch": epoch})
-        on_epoch(entry)
+    if workers is None:
+        workers = min(1 if processes.device.type == "cpu" else 8, (os.cpu_count() or 1) - 1)
+    if not processes.first:
+        progress, on_epoch = silent, _nowhere
+    loop = _Loop(network, optimiser, config, processes, workers, progress)
+    with board(folder, done if log else -1) if processes.first else contextlib.nullcontext(_nowhere) as show:
+        if not log:
+            log.append(
+                {"epoch": 0, "train_loss": None, **evaluate(network, heldout, processes=processes), "seconds": 0.0}
+            )
+            if processes.first:
+                write_log(folder, log)
+            show(log[-1])
+            on_epoch(log[-1])
+        for epoch in range(done + 1, config.epochs + 1):
+            if stopped(log, config.patience):
+                break
+            started = time.monotonic()
+            train_loss = loop.epoch(training, epoch)
+            entry = {"epoch": epoch, "train_loss": train_loss, **evaluate(network, heldout, processes=processes)}
+            entry["seconds"] = round(time.monotonic() - started, 2)
+            log.append(entry)
+            if processes.first:
+                save_checkpoint(checkpoint_path(folder, epoch), network, {"epoch": epoch, **facts})
+                write_log(folder, log)
+                # Last, for it says that the epoch is done: a run killed before this trains the epoch again.
+                save_tensors(state_path, optimiser_tensors(optimiser), {"epoch": epoch})
+            show(entry)
+            on_epoch(entry)
+    processes.wait()
     return network.eval()
 
 
-def evaluate(network: Recogniser, examples: Sequence[Example], batch_size: int = 32) -> dict[str, Any]:
-    """CTC loss per utterance in nats and the word errors of greedy decoding on held-out examples."""
-    if not examples:
-        return {}
-    loss, pairs = 0.0, []
-    for batch, logits, lengths in outputs(network, examples, batch_size):
-        loss += float(_ctc(logits, lengths, batch, network.blank))
-        texts = greedy(logits, lengths, network.symbols, network.blank)
-        pairs += [(example.text, text) for example, text in zip(batch, texts, strict=True)]
-    counts: Counts = score_texts(pairs)
-    return {"heldout_loss": loss / len(examples), **counts.as_dict()}
+def _nowhere(entry: dict[str, Any]) -> None:
+    """Only the first process tells of an epoch."""
+
+
+def stopped(log: Sequence[dict[str, Any]], patience: int | None) -> bool:
+    """Whether the held-out loss has not fallen below its lowest for `patience` epochs."""
+    losses = [entry["heldout_loss"] for entry in log if entry.get("heldout_loss") is not None]
+    if patience is None or not losses:
+        return False
+    # A loss that is not a number is no lowest.
+    lowest = min(range(len(losses)), key=lambda epoch: losses[epoch] if math.isfinite(losses[epoch]) else math.inf)
+    return len(losses) - 1 - lowest >= patience
 
 
 @torch.no_grad()
-def outputs(
-    network: Recogniser, examples: Sequence[Example], batch_size: int = 32
-) -> Iterator[tuple[Sequence[Example], Tensor, Tensor]]:
-    """Batches of examples, longest together, with their logits and lengths; the network in `eval()`."""
+def evaluate(
+    network: Recogniser,
+    examples: Sequence[Example],
+    batch_size: int = 32,
+    *,
+    processes: Team | None = None,
+) -> dict[str, Any]:
+    """Loss per utterance in nats, its parts where it has some, and the word errors of the network's quickest decoding.
+
+    The examples are those held out, unchanged; the network is in `eval()` afterwards.
+    """
+    if not examples:
+        return {}
+    processes = processes or Team(0, 1, next(network.parameters()).device)
     network.eval()
-    ordered = sorted(examples, key=lambda example: len(example.features))
+    ordered = sorted(processes.share(examples), key=lambda example: len(example.features))
+    losses = dict.fromkeys(network.loss_names, 0.0)
+    pairs = []
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]
-        yield (batch, *network(*pad_batch([example.features for example in batch])))
+        features, lengths = pad_batch([example.heard() for example in batch])
+        found, ids = network.losses_and_ids(
+            features.to(processes.device), lengths.to(processes.device), [example.targets for example in batch]
+        )
+        for name, values in found.items():
+            losses[name] += float(values.sum())
+        pairs += [(example.text, network.units.decode(numbers)) for example, numbers in zip(batch, ids, strict=True)]
+    counts = dataclasses.astuple(score_texts(pairs))
+    numbers = torch.tensor([*losses.values(), *counts], dtype=torch.float64, device=processes.device)
+    sums = processes.sum(numbers).tolist()
+    named = {f"heldout_{name}": value / len(examples) for name, value in zip(losses, sums[: len(losses)], strict=True)}
+    return {**named, **Counts(*map(int, sums[len(losses) :])).as_dict()}
 
 
-def _train_epoch(
-    network: Recogniser,
-    optimiser: torch.optim.Optimizer,
-    examples: Sequence[Example],
-    config: TrainConfig,
-    epoch: int,
-    steps: int,
-    progress: Progress,
-) -> float:
-    """One pass over the examples; the mean loss per utterance in nats."""
-    network.train()
-    rng = random.Random(derive_seed(config.seed, "epoch", epoch))
-    torch.manual_seed(derive_seed(config.seed, "dropout", epoch))
-    total_loss, used, strange = 0.0, 0, 0
-    half = config.precision == "bfloat16" or (config.precision == "auto" and natively_bfloat16())
-    for index, batch in enumerate(_bucketed(examples, config.batch_size, rng, shuffled=epoch > 1)):
-        step = (epoch - 1) * steps + index
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step, steps * config.epochs, config.warmup)
-        features, lengths = pad_batch([_masked(example.features, config, rng) for example in batch])
-        with torch.autocast(features.device.type, torch.bfloat16, enabled=half):
-            logits, output_lengths = network(features, lengths)
-        loss = _ctc(logits.float(), output_lengths, batch, network.blank) / len(batch)
-        if not torch.isfinite(loss):
-            strange += 1
-            # An epoch of one or two batches never counts to three.
-            if strange == min(3, steps):
-                raise BadInput(
-                    "the loss was not finite " + ("three times running" if strange == 3 else "in a whole epoch"),
-                    got=f"epoch {epoch}, utterances {', '.join(example.id for example in batch[:5])} …",
-                    remedy="lower the learning rate; the checkpoints of earlier epochs are whole",
-                )
-            continue
-        strange = 0
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-        optimiser.step()
-        total_loss, used = total_loss + float(loss.detach()) * len(batch), used + len(batch)
-        progress(step + 1, steps * config.epochs, f"epoch {epoch}, loss {total_loss / used:.1f}")
-    network.eval()
-    return total_loss / max(used, 1)
+class _Loop:
+    """Passes over the examples that teach a network."""
 
-
-def _ctc(logits: Tensor, lengths: Tensor, batch: Sequence[Example], blank: int) -> Tensor:
-    """The CTC loss summed over a batch, in nats."""
-    targets = torch.cat([example.targets for example in batch])
-    target_lengths = torch.tensor([len(example.targets) for example in batch])
-    log_probabilities = logits.log_softmax(-1).transpose(0, 1)
-    return nn.functional.ctc_loss(log_probabilities, targets, lengths, target_lengths, blank=blank, reduction="sum")
-
-
-def _bucketed(
-    examples: Sequence[Example], batch_size: int, rng: random.Random, *, shuffled: bool
-) -> list[list[Example]]:
-    """Batches of examples of like length, so that little is padding: in random order, or from short to long.
-
-    Short ones first, in the first epoch, spare CTC much of its search for an alignment (Amodei et al. 2016).
-    """
-    jittered = sorted(examples, key=lambda example: len(example.features) * rng.uniform(0.9, 1.1))
-    batches = [jittered[start : start + batch_size] for start in range(0, len(jittered), batch_size)]
-    if shuffled:
-        rng.shuffle(batches)
-    return batches
-
-
-def _masked(features: Tensor, config: TrainConfig, rng: random.Random) -> Tensor:
-    """One band of mel bins and one stretch of frames set to 0, the mean (Park et al. 2019)."""
-    if not (config.mask_mels or config.mask_frames):
-        return features
-    features = features.clone()
-    for axis, widest in ((1, config.mask_mels), (0, config.mask_frames)):
-        width = rng.randint(0, min(widest, features.shape[axis]))
-        start = rng.randint(0, features.shape[axis] - width)
-        features.narrow(axis, start, width).zero_()
-    return features
-
-
-def _schedule(step: int, steps: int, warmup: float) -> float:
-    """Linear rise over the warm-up, then a half cosine down to nothing; a share of the full learning rate."""
-    rising = warmup * steps
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings into a new run, or check that an old one has the same."""
-    path = folder / "run.json"
-    if not path.is_file():
-        write_json(path, settings)
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadCheckpoint("the run's settings cannot be read", got=f"{path}: {error}", wanted="JSON") from error
-    settings = json.loads(json.dumps(settings))
-    differing = [
-        f"{part}.{key}: {found.get(part, {}).get(key)} there, {settings[part].get(key)} here"
-        for part in settings
-        for key in sorted({*settings[part], *found.get(part, {})})
-        if settings[part].get(key) != found.get(part, {}).get(key)
-    ]
-    if differing:
-        raise BadCheckpoint(
-            f"{folder} holds a run with other settings",
-            got="; ".join(differing),
-            wanted="the same, to go on with it",
-            remedy="name another folder, or remove this one",
+    def __init__(
+        self,
+        network: Recogniser,
+        optimiser: torch.optim.Optimizer,
+        config: TrainConfig,
+        processes: Team,
+        workers: int,
+        progress: Progress,
+    ):
+        self.network, self.optimiser, self.config = network, optimiser, config
+        self.processes, self.workers, self.progress = processes, workers, progress
+        self.objective = processes.objective(network)
+        self.half = config.precision == "bfloat16" or (
+            config.precision == "auto" and natively_bfloat16(processes.device)
         )
 
+    def epoch(self, examples: Sequence[Example], epoch: int) -> float:
+        """One pass over the examples; the mean loss per utterance in nats."""
+        config, processes = self.config, self.processes
+        self.network.train()
+        rng = random.Random(derive_seed(config.seed, "epoch", epoch))
+        # Each process drops out units of its own.
+        torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *([processes.rank] if processes.rank else [])))
+        batches = bucketed(examples, config.batch_size, rng, shuffled=epoch > 1)
+        steps = len(batches)
+        total_loss, used, strange = 0.0, 0, 0
+        heard = features_of([self._mine(batch) for batch in batches], epoch, self.network.output_length, self.workers)
+        for index, (batch, items) in enumerate(zip(batches, heard, strict=True)):
+            step = (epoch - 1) * steps + index
+            for group in self.optimiser.param_groups:
+                group["lr"] = config.learning_rate * rate(step, steps * config.epochs, config)
+            loss = self._step(batch, self._masked(batch, items, rng, epoch))
+            if loss is None:
+                strange += 1
+                # An epoch of one or two batches never counts to three.
+                if strange == min(STRANGE, steps):
+                    raise BadInput(
+                        "the loss was not finite "
+                        + ("three times running" if strange == STRANGE else "in a whole epoch"),
+                        got=f"epoch {epoch}, utterances {self._culprits(batch, epoch)}",
+                        remedy="look at these, or lower the learning rate; the checkpoints of earlier epochs are whole",
+                    )
+            else:
+                strange = 0
+                total_loss, used = total_loss + loss * len(batch), used + len(batch)
+            note = f"epoch {epoch}, loss {total_loss / max(used, 1):.1f}"
+            self.progress(step + 1, steps * config.epochs, note)
+        self.network.eval()
+        return total_loss / max(used, 1)
 
-def _resume(folder: Path, state_path: Path, network: Recogniser, optimiser: torch.optim.Optimizer) -> int:
-    """Load the last whole epoch, if there is one; returns its number, 0 when training starts now."""
-    if not state_path.is_file():
-        network.load_state_dict(load_checkpoint(checkpoint_path(folder, 0)).state_dict())
-        return 0
-    tensors, facts = load_tensors(state_path)
-    epoch = int(facts["epoch"])
-    network.load_state_dict(load_checkpoint(checkpoint_path(folder, epoch)).state_dict())
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        number, _, key = name.partition(".")
-        state.setdefault(int(number), {})[key] = tensor
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return epoch
+    def _mine(self, batch: Sequence[Item]) -> Sequence[Item]:
+        """This process's part of a batch; where there is none, its first, which does not count."""
+        return self.processes.share(batch) or batch[:1]
+
+    def _masked(
+        self, batch: Sequence[Example], items: Sequence[Tensor], rng: random.Random, epoch: int
+    ) -> Sequence[Tensor]:
+        """This process's features with masks: those that one process alone would have drawn."""
+        if all(isinstance(example.features, Tensor) for example in batch):
+            return self._mine([self.config.masked(example.heard(), rng) for example in batch])
+        seeds = [derive_seed(self.config.seed, "masks", epoch, example.id) for example in self._mine(batch)]
+        return [self.config.masked(item, random.Random(seed)) for item, seed in zip(items, seeds, strict=True)]
+
+    def _step(self, batch: Sequence[Example], items: Sequence[Tensor]) -> float | None:
+        """Learn from one batch; the loss per utterance, or None where it, or its gradient, was not finite.
+
+        Then nothing has changed: neither the weights nor the statistics of batch normalisation.
+        """
+        network, processes = self.network, self.processes
+        before = [buffer.clone() for buffer in network.buffers()]
+        features, lengths = pad_batch(items)
+        # All processes pad alike, as one alone would: batch normalisation sees the padding.
+        missing = processes.largest(features.shape[1]) - features.shape[1]
+        features = nn.functional.pad(features, (0, 0, 0, missing)).to(processes.device)
+        targets = [example.targets for example in self._mine(batch)]
+        with torch.autocast(processes.device.type, torch.bfloat16, enabled=self.half):
+            losses = self.objective(features, lengths.to(processes.device), targets)["loss"]
+        loss = losses.sum() / len(batch)
+        if not processes.share(batch):
+            loss = loss * 0
+        value = float(processes.sum(loss.detach().clone()))
+        if math.isfinite(value):
+            self.optimiser.zero_grad(set_to_none=True)
+            # The processes' gradients are averaged, their losses were to be added.
+            (loss * processes.size).backward()
+            norm = nn.utils.clip_grad_norm_(network.parameters(), self.config.gradient_clip)
+            if torch.isfinite(norm):
+                self.optimiser.step()
+                return value
+        for buffer, kept in zip(network.buffers(), before, strict=True):
+            buffer.copy_(kept)
+        return None
+
+    @torch.no_grad()
+    def _culprits(self, batch: Sequence[Example], epoch: int) -> str:
+        """The ids of utterances whose own loss is not finite; the batch's where each is finite alone."""
+        self.network.eval()
+        found = []
+        for example in self._mine(batch):
+            features, lengths = pad_batch([example.heard(epoch)])
+            features, lengths = features.to(self.processes.device), lengths.to(self.processes.device)
+            if not torch.isfinite(self.network.losses(features, lengths, [example.targets])["loss"]).all():
+                found.append(example.id)
+        found = found or [example.id for example in batch]
+        return ", ".join(found[:5]) + (" …" if len(found) > 5 else "")
 
 
-def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state under flat names: `parameter number.key`."""
-    state = optimiser.state_dict()["state"]
-    return {
-        f"{number}.{key}": torch.as_tensor(value) for number, values in state.items() for key, value in values.items()
-    }
+def rate(step: int, steps: int, config: TrainConfig) -> float:
+    """The share of the full learning rate at a step, from 0 on.
 
-
-def _write_log(folder: Path, log: Sequence[dict[str, Any]]) -> None:
-    write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
+    A linear rise over the warm-up, its first step included; then a half cosine down to nothing, or the inverse square
+    root of the steps (Vaswani et al. 2017, Eq. 3).
+    """
+    rising = config.warmup * steps
+    if step < rising:
+        return (step + 1) / rising
+    if config.schedule == "noam":
+        return math.sqrt(max(rising, 1.0) / (step + 1))
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))

@@ -1,52 +1,60 @@
-"""A Transformer encoder from mel features to graphemes (Vaswani et al. 2017), trained with CTC.
+"""A Transformer (Vaswani et al. 2017) from mel features to symbols, by an attention decoder, by CTC, or by both.
 
 Two convolutions in time and frequency take four frames to one; then identical blocks of self-attention and feed-forward
-layers, normalised before each (Xiong et al. 2020). `paper` has the twelve blocks of Ollerenshaw et al. 2021.
+layers, normalised before each (Xiong et al. 2020); then, unless CTC alone writes, the decoder's. `paper` has the twelve
+encoder blocks of Ollerenshaw et al. 2021, at the sizes that the framework named there has for Switchboard (Wang et al.
+2019).
 """
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from typing import Any, Literal
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from otoscope.hear.audio import MELS
-from otoscope.hear.text import GRAPHEMES
-from otoscope.learn.recogniser import Recogniser, shortened, valid
+from otoscope.learn.positions import positions
+from otoscope.learn.recogniser import shortened, valid
+from otoscope.learn.seq2seq import AttentionRecogniser, WriterConfig
+from otoscope.learn.transformer_decoder import TransformerDecoder
 
-SIZES: dict[str, dict[str, int]] = {
-    "paper": {"units": 256, "heads": 4, "feed_forward": 2048, "blocks": 12, "channels": 256},
-    "small": {"units": 144, "heads": 4, "feed_forward": 576, "blocks": 4, "channels": 32},
+SIZES: dict[str, dict[str, Any]] = {
+    "paper": {
+        "units": 512,
+        "heads": 4,
+        "feed_forward": 2048,
+        "blocks": 12,
+        "decoder_blocks": 6,
+        "channels": 128,
+        "dropout": 0.25,
+    },
+    "small": {
+        "units": 144,
+        "heads": 4,
+        "feed_forward": 576,
+        "blocks": 4,
+        "decoder_blocks": 2,
+        "channels": 32,
+        "dropout": 0.1,
+    },
 }
-# Wave lengths of the positions go from 2 pi to this many times 2 pi frames.
-LONGEST_WAVE = 10_000.0
 
 
-class TransformerConfig(BaseModel):
+class TransformerConfig(WriterConfig):
     """Everything needed to build the network again. Saved in its checkpoints; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     network: Literal["transformer"] = "transformer"
-    mels: int = Field(default=MELS, gt=0)
-    symbols: tuple[str, ...] = GRAPHEMES
-    blank: int = Field(default=0, ge=0)
     units: int = Field(default=SIZES["small"]["units"], gt=0)
     heads: int = Field(default=SIZES["small"]["heads"], gt=0)
     feed_forward: int = Field(default=SIZES["small"]["feed_forward"], gt=0)
     blocks: int = Field(default=SIZES["small"]["blocks"], gt=0)
+    decoder_blocks: int = Field(default=0, ge=0, description="0: CTC alone")
     channels: int = Field(default=SIZES["small"]["channels"], gt=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _check(self) -> TransformerConfig:
         if self.units % self.heads or self.units % 2:
             raise ValueError(f"units: {self.units} are not even and not a multiple of {self.heads} heads")
-        if self.blank >= len(self.symbols):
-            raise ValueError(f"blank: symbol {self.blank} of {len(self.symbols)} does not exist")
         return self
 
 
@@ -92,36 +100,40 @@ class Block(nn.Module):
         return values + self.dropout(self.feed_forward(self.feed_forward_norm(values)))
 
 
-class Transformer(Recogniser):
-    """The network; its layers are `front`, `block1` … `blockN` and `output`."""
+class Transformer(AttentionRecogniser):
+    """The network; its layers are `front`, `block1` … `blockN` and, with CTC, `output`."""
+
+    config: TransformerConfig
 
     def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.config = config
-        self.symbols, self.blank, self.mels = config.symbols, config.blank, config.mels
+        super().__init__(config, has_decoder=config.decoder_blocks > 0)
         self.front = Front(config.mels, config.channels, config.units, config.dropout)
-        names = [f"block{number}" for number in range(1, config.blocks + 1)]
-        for name in names:
+        self.block_names = tuple(f"block{number}" for number in range(1, config.blocks + 1))
+        for name in self.block_names:
             self.add_module(name, Block(config.units, config.heads, config.feed_forward, config.dropout))
-        self.output = nn.Sequential(nn.LayerNorm(config.units), nn.Linear(config.units, len(config.symbols)))
-        self.layer_names = ("front", *names, "output")
-        self.strides = (2, 2, *[1] * (len(names) + 1))
+        # States are normalised where they are read: by the output's own norm, and before the decoder.
+        if self.has_ctc:
+            self.output = nn.Sequential(nn.LayerNorm(config.units), nn.Linear(config.units, len(self.symbols)))
+        if config.decoder_blocks:
+            self.decoder = TransformerDecoder(
+                symbols=len(self.symbols),
+                end=self.end,
+                units=config.units,
+                heads=config.heads,
+                feed_forward=config.feed_forward,
+                blocks=config.decoder_blocks,
+                dropout=config.dropout,
+                scheduled_sampling=config.scheduled_sampling,
+            )
+        self.layer_names = ("front", *self.block_names, *(["output"] if self.has_ctc else []))
+        self.strides = (2, 2, *[1] * (len(self.layer_names) - 1))
 
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `(batch, frame, mel)` and their lengths in frames to logits `(batch, frame, symbol)` and theirs."""
+    def encode(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """As `AttentionRecogniser`."""
         values, lengths = self.front(features, lengths)
         padding = ~valid(lengths, values)
         # An utterance without frames would have nothing to look at.
         padding[:, 0] &= lengths > 0
-        for name in self.layer_names[1:-1]:
+        for name in self.block_names:
             values = self.get_submodule(name)(values, padding)
-        return self.output(values), lengths
-
-
-def positions(values: Tensor) -> Tensor:
-    """Sines and cosines of the place of each frame, `(frame, unit)` (Vaswani et al. 2017, section 3.5)."""
-    frames, units = values.shape[1:]
-    place = torch.arange(frames, device=values.device, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, units, 2, device=values.device) * (-math.log(LONGEST_WAVE) / units))
-    waves = torch.stack([torch.sin(place * rate), torch.cos(place * rate)], dim=2)
-    return waves.flatten(1).to(values.dtype)
+        return values, lengths

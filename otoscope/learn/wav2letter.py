@@ -13,9 +13,8 @@ from typing import Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from otoscope.hear.audio import MELS
-from otoscope.hear.text import GRAPHEMES
-from otoscope.learn.recogniser import Recogniser, shortened, valid
+from otoscope.learn.norms import FrameBatchNorm
+from otoscope.learn.recogniser import Recogniser, RecogniserConfig, shortened, valid
 
 
 class ConvolutionConfig(BaseModel):
@@ -38,15 +37,10 @@ STACKS: dict[str, tuple[ConvolutionConfig, ...]] = {
 }
 
 
-class Wav2LetterConfig(BaseModel):
+class Wav2LetterConfig(RecogniserConfig):
     """Everything needed to build the network again. Saved in its checkpoints; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     network: Literal["wav2letter"] = "wav2letter"
-    mels: int = Field(default=MELS, gt=0)
-    symbols: tuple[str, ...] = GRAPHEMES
-    blank: int = Field(default=0, ge=0)
     hidden: tuple[ConvolutionConfig, ...] = STACKS["small"]
     norm: Literal["none", "batch", "layer"] = "batch"
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -55,17 +49,7 @@ class Wav2LetterConfig(BaseModel):
     def _check(self) -> Wav2LetterConfig:
         if not self.hidden:
             raise ValueError("hidden: at least one layer is needed")
-        if self.blank >= len(self.symbols):
-            raise ValueError(f"blank: symbol {self.blank} of {len(self.symbols)} does not exist")
         return self
-
-
-class FrameBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of `(batch, frame, unit)` over batch and frame: a fixed scale and shift in `eval()`."""
-
-    def forward(self, values: Tensor) -> Tensor:
-        """The same shape, normalised per unit."""
-        return super().forward(values.flatten(0, 1)).view_as(values)
 
 
 NORMS: dict[str, Callable[[int], nn.Module | None]] = {
@@ -115,9 +99,7 @@ class Wav2Letter(Recogniser):
     """The network; its layers are `layer1` … `layerN`."""
 
     def __init__(self, config: Wav2LetterConfig):
-        super().__init__()
-        self.config = config
-        self.symbols, self.blank, self.mels = config.symbols, config.blank, config.mels
+        super().__init__(config)
         plan = [*config.hidden, ConvolutionConfig(units=len(config.symbols), kernel=1)]
         self.layer_names = tuple(f"layer{number}" for number in range(1, len(plan) + 1))
         self.strides = tuple(layer.stride for layer in plan)

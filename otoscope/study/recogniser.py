@@ -11,21 +11,20 @@ import yaml
 from torch import nn
 
 from otoscope.base import BadInput, BadOption, OtoscopeError, Progress, silent, write_text
-from otoscope.hear.corpus import Problem, Utterance, corpus_fingerprint, select
+from otoscope.hear.corpus import Corpus, Problem, Utterance, corpus_fingerprint, select
+from otoscope.learn.augment import Recording
 from otoscope.learn.checkpoint import Run, open_run
-from otoscope.learn.decode import greedy
-from otoscope.learn.networks import read_config, validated
+from otoscope.learn.examples import Example, make_example
+from otoscope.learn.networks import network_values, read_config, validated
 from otoscope.learn.recogniser import Recogniser
 from otoscope.learn.score import Counts, score_words
-from otoscope.learn.train import EpochReport, Example, TrainConfig, make_example, train
-from otoscope.learn.transformer import SIZES
-from otoscope.learn.wav2letter import STACKS
+from otoscope.learn.train import EpochReport, TrainConfig, train
+from otoscope.learn.transcribe import Decoding, Transcriber
+from otoscope.learn.units import train_vocabulary
+from otoscope.study.predictions import at_home
 from otoscope.study.speech import Speech, heard_by
 
 HELD_OUT = "split=test"
-
-# Named sizes of networks, as configurations.
-HIDDEN = {name: {"hidden": [layer.model_dump() for layer in stack]} for name, stack in STACKS.items()}
 
 
 def read_recipe(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -58,19 +57,6 @@ def read_recipe(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     return network, train
 
 
-def network_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A network's configuration with a named size written out: `hidden: small`, of a Transformer `size: small`."""
-    given = dict(values)
-    for key, sizes in (("hidden", HIDDEN), ("size", SIZES)):
-        name = given.get(key)
-        if isinstance(name, str):
-            if name not in sizes:
-                wanted = f"{', '.join(sizes)}" + (", or a list of layers" if key == "hidden" else "")
-                raise BadOption(f"no {key} of this name", got=repr(name), wanted=wanted)
-            given = {**sizes[name], **{other: value for other, value in given.items() if other != key}}
-    return given
-
-
 def train_recogniser(
     folder: Path | str,
     corpus: Iterable[Utterance],
@@ -80,6 +66,9 @@ def train_recogniser(
     options: Mapping[str, Any] | None = None,
     strict: bool = False,
     speech: Callable[[], Speech] | None = None,
+    in_memory: bool = True,
+    device: str = "auto",
+    workers: int | None = None,
     progress: Progress = silent,
     on_epoch: EpochReport = lambda entry: None,
 ) -> Run:
@@ -89,27 +78,41 @@ def train_recogniser(
         folder: the run's.
         corpus: utterances with text.
         held_out: which of them are kept for scoring, such as `split=test` or `speaker=theo,jackson`; see `select`.
-        network: values of the network's configuration (`hidden` may name a stack).
+        network: values of the network's configuration; `size` may name them, see `network_values`. `vocabulary` may be
+            the `kind` and `size` of one that is learned from the transcripts not held out, see `train_vocabulary`.
         options: values of `TrainConfig`.
         strict: raise at the first utterance that cannot be used, instead of leaving it out.
-        speech: gives the features, where they have been computed already.
-        progress, on_epoch: see `otoscope.learn.train.train`.
+        speech: gives the features of the whole corpus, where they have been computed already; not asked where none are
+            kept in memory.
+        in_memory: keep all features in memory; False: compute them in each epoch anew, as is done with those of
+            perturbed speech in any case.
+        device, workers, progress, on_epoch: see `otoscope.learn.train.train`.
 
     Raises:
         BadInput, BadOption, BadCheckpoint: nothing to train on or to score, an unknown option, a run of other settings.
     """
-    network_config = read_config(network_values(network or {}))
     config = validated(TrainConfig, dict(options or {}))
     corpus = corpus if isinstance(corpus, Sequence) else list(corpus)
     kept = {utterance.id for utterance in held_out_part(corpus, held_out)}
     if len(kept) == len(corpus):
         raise BadInput("every utterance is held out", got=held_out, wanted="some left to train on")
+    training = [utterance for utterance in corpus if utterance.id not in kept]
+    network_config = read_config(with_vocabulary(network_values(network or {}), training))
     problems: list[Problem] = []
 
     def examples(built: Recogniser) -> tuple[list[Example], list[Example]]:
-        heard = heard_by(built, corpus if speech is None else speech(), strict=strict)
-        found = usable_examples(heard, built, strict=strict)
-        problems.extend(heard.problems)
+        if in_memory and not config.perturb:
+            heard = heard_by(built, corpus if speech is None else speech(), strict=strict)
+            found = usable_examples(heard, built, strict=strict)
+            problems.extend(heard.problems)
+        else:
+            problems.extend(corpus.problems if isinstance(corpus, Corpus) else [])
+            recorded, found = corpus, []
+            if in_memory:
+                heard = heard_by(built, [utterance for utterance in corpus if utterance.id in kept], strict=strict)
+                recorded, found = training, usable_examples(heard, built, strict=strict)
+                problems.extend(heard.problems)
+            found += recorded_examples(recorded, built, config, training, problems, strict=strict)
         parts = [e for e in found if e.id not in kept], [e for e in found if e.id in kept]
         for purpose, part in zip(("train on", "score"), parts, strict=True):
             if not part:
@@ -122,10 +125,35 @@ def train_recogniser(
 
     folder = Path(folder)
     facts = {"fingerprint": corpus_fingerprint(corpus), "utterances": len(corpus), "held_out": held_out}
-    train(folder, network_config, config, examples, corpus=facts, progress=progress, on_epoch=on_epoch)
+    train(
+        folder,
+        network_config,
+        config,
+        examples,
+        corpus=facts,
+        device=device,
+        workers=workers,
+        progress=progress,
+        on_epoch=on_epoch,
+    )
     if problems:
         write_text(folder / "left-out.txt", "".join(f"{problem}\n" for problem in problems))
     return open_run(folder)
+
+
+def with_vocabulary(values: dict[str, Any], training: Iterable[Utterance]) -> dict[str, Any]:
+    """A network's configuration with its vocabulary, where only kind and size are given, learned from transcripts.
+
+    Raises:
+        BadOption: other keys than these two, or as `train_vocabulary`.
+    """
+    wanted = values.get("vocabulary")
+    if not isinstance(wanted, Mapping):
+        return values
+    if not set(wanted) <= {"kind", "size"}:
+        got = ", ".join(map(str, wanted))
+        raise BadOption("a vocabulary is not described like this", got=got, wanted="kind: and size:")
+    return values | train_vocabulary((utterance.text for utterance in training), **wanted)
 
 
 def held_out_part(corpus: Sequence[Utterance], held_out: str) -> Sequence[Utterance]:
@@ -158,24 +186,58 @@ def usable_examples(speech: Speech, network: Recogniser, *, strict: bool = False
     return found
 
 
+def recorded_examples(
+    utterances: Iterable[Utterance],
+    network: Recogniser,
+    config: TrainConfig,
+    others: Sequence[Utterance],
+    problems: list[Problem],
+    *,
+    strict: bool = False,
+) -> list[Example]:
+    """As `usable_examples`, of recordings whose features are computed when they are wanted; babble is of `others`."""
+    found = []
+    for utterance in utterances:
+        try:
+            recording = Recording(utterance, network.mels, config.perturb, config.seed, others)
+            found.append(make_example(utterance.id, recording, utterance.text, network))
+        except OtoscopeError as error:
+            if strict:
+                raise
+            problems.append(Problem.of(0, utterance.id, error))
+    return found
+
+
 @torch.no_grad()
-def transcribe(network: Recogniser, speech: Speech, *, batch_size: int = 16, progress: Progress = silent) -> list[str]:
-    """Greedy CTC transcripts, in the order of the utterances."""
+def transcribe(
+    network: nn.Module,
+    speech: Speech,
+    *,
+    decoding: Decoding | None = None,
+    batch_size: int = 16,
+    progress: Progress = silent,
+) -> list[str]:
+    """Transcripts, in the order of the utterances; `decoding`: greedy if left out."""
     texts = [""] * len(speech)
     batches = -(-len(speech) // batch_size)
     network.eval()
+    write = Transcriber(network, decoding)
     for number, (indices, features, lengths) in enumerate(speech.batches(batch_size)):
-        logits, frames = network(features, lengths)
-        for index, text in zip(indices, greedy(logits, frames, network.symbols, network.blank), strict=True):
+        for index, text in zip(indices, write(*at_home(network, features, lengths)), strict=True):
             texts[index] = text
         progress(number + 1, batches, f"{sum(map(bool, texts))} transcripts")
     return texts
 
 
 def score_recogniser(
-    network: nn.Module, corpus: Iterable[Utterance] | Speech, *, strict: bool = False, progress: Progress = silent
+    network: nn.Module,
+    corpus: Iterable[Utterance] | Speech,
+    *,
+    decoding: Decoding | Mapping[str, Any] | None = None,
+    strict: bool = False,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Word errors of greedy transcripts, in all and by speaker.
+    """Word errors of transcripts, in all and by speaker; `decoding`, or its options: greedy if left out.
 
     Returns:
         `total` and `speakers` (name → counts) as `Counts`; `utterances`, a list of `(id, reference, hypothesis,
@@ -183,10 +245,13 @@ def score_recogniser(
 
     Raises:
         BadInput: no usable utterance; with `strict`, the first that is not.
+        BadOption: the network cannot be decoded so.
     """
     speech = heard_by(network, corpus, strict=strict)
+    if decoding is not None and not isinstance(decoding, Decoding):
+        decoding = cast(Decoding, validated(Decoding, dict(decoding)))
     # Any network that names its symbols and its blank will do.
-    texts = transcribe(cast(Recogniser, network), speech, progress=progress)
+    texts = transcribe(network, speech, decoding=decoding, progress=progress)
     rows: list[tuple[str, str, str, Counts]] = []
     speakers: dict[str, Counts] = {}
     for utterance, text in zip(speech.utterances, texts, strict=True):

@@ -106,7 +106,8 @@ def compare(
             stretch = samples[int(start * rate) : int(end * rate)]
             spoken[vowel].append(linear_prediction_formants(stretch, rate, top_hz))
             spectra[vowel].append(frames[int(np.ceil(start / HOP_S)) : int(np.ceil(end / HOP_S))])
-    profiles = otoscope.gradnap(network, heard, layers="input", by=("symbol", "vowel"))
+    # The mean of |gradient| holds in every network tried; its absolute mean, as in the paper, in one and not the next.
+    profiles = otoscope.gradnap(network, heard, layers="input", by=("symbol", "vowel"), mask="mean_of_abs")
     found = []
     for vowel in vowels:
         group = f"vowel:{vowel}"
