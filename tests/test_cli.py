@@ -200,7 +200,7 @@ def test_import_and_validate(meet: Meet, tmp_path: Path) -> None:
     refused(meet("corpus", "import", chapter.parent, "--format", "mp3", "--out", out), "librispeech")
 
 
-def test_the_whole_way(meet: Meet, run: Path, corpus: Path) -> None:
+def test_the_whole_way(meet: Meet, run: Path, corpus: Path, tmp_path: Path) -> None:
     met = meet("score", run, "--corpus", corpus, "--where", "split=test", "--json")
     assert met.status == 0, met.err
     found = json.loads(met.out)
@@ -210,6 +210,15 @@ def test_the_whole_way(meet: Meet, run: Path, corpus: Path) -> None:
     assert met.status == 0
     assert "u00" in met.out
     assert "hyp" in met.out
+    words = tmp_path / "words.txt"
+    words.write_text("tea\nnot\n")
+    beam = ("score", run, "--corpus", corpus, "--method", "beam")
+    met = meet(*beam, "--beam", 4, "--lexicon", words, "--transcripts", "--json")
+    assert met.status == 0, met.err
+    assert {word for row in json.loads(met.out)["utterances"] for word in row["hyp"].split()} <= {"tea", "not"}
+    refused(meet(*beam, "--lm", tmp_path / "no.arpa"), "no.arpa")
+    refused(meet("score", run, "--corpus", corpus, "--lexicon", words), "lexicon", "greedy")
+    refused(meet("score", run, "--corpus", corpus, "--method", "attention"), "attention decoder")
     met = meet("layers", run, "--json")
     assert {"layer1", "layer2", "layer3"} <= {layer["name"] for layer in json.loads(met.out)}
     assert "layer3" in meet("layers", run, "--epoch", 0).out

@@ -96,6 +96,16 @@ def test_random_stacks_have_the_textbook_receptive_field(seed):
             [conv(5, 5, 3, stride=3, padding=1, dilation=3), conv(5, 5, 4, dilation=3), conv(5, 2, 1, padding=1)],
             (4, 29),
         ),
+        # The same, where most frames of a period are of no matter.
+        (
+            [
+                conv(5, 2, 3, stride=3, padding=1, dilation=2),
+                conv(2, 2, 3, stride=3, dilation=3),
+                conv(2, 2, 3, dilation=2),
+                conv(2, 2, 1, padding=1),
+            ],
+            (10, 48),
+        ),
         # Two frames far apart, and nothing between.
         ([conv(5, 2, 2, dilation=40)], (0, 40)),
     ],

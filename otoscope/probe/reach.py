@@ -93,22 +93,18 @@ class _Poisoner:
             place = length // self.period // 2
             middle = place * self.period
             look = self.poisoned(length, [(INPUT, middle)], pending)
-            ready = [
-                name
-                for name, mark in look.items()
-                if _whole(mark, place * self.per_period(name), patterns, name) and not _cut_off(mark)
-            ]
+            ready = [name for name, mark in look.items() if not _cut_off(mark)]
             # One row before and one after, a period away, show whether the same happens at other times.
             poison = [(INPUT, middle + shift) for shift in (-self.period, *range(self.period), self.period)]
             for name, mark in self.in_parts(length, poison, ready).items():
-                if not _cut_off(mark):
-                    per_period = self.per_period(name)
+                per_period = self.per_period(name)
+                if _whole(mark, place * per_period, patterns, name) and not _cut_off(mark):
                     same = _repeats(mark, per_period)
                     fields[name] = _reach(mark[1:-1], middle, self.period, per_period) if same else None
                     pending.remove(name)
             if OUTPUT not in pending and self.settled is None:
                 self.settled = length
-            if not pending or not look:
+            if not pending or not look or (not ready and length >= self.farthest):
                 break
         return fields
 
@@ -189,8 +185,8 @@ class _Poisoner:
     def lengths(self, first: int = 0) -> Iterator[int]:
         """Input lengths to look at, until it is far enough to say that there is no end."""
         length = max(first, self.bench.shortest, 4 * self.period, SHORTEST)
-        farthest = max(FARTHEST, 32 * self.period)
-        while length <= farthest:
+        # What ends there must do so in an utterance twice as long.
+        while length <= 2 * self.farthest:
             yield length
             length *= 2
 
@@ -199,6 +195,10 @@ class _Poisoner:
         rows = max(1, BATCH_FRAMES * max(1, self.period // 4) // length)
         parts = [self.poisoned(length, poison[at : at + rows], watched) for at in range(0, len(poison), rows)]
         return {name: torch.cat([part[name] for part in parts]) for name in watched if all(name in p for p in parts)}
+
+    @property
+    def farthest(self) -> int:
+        return max(FARTHEST, 32 * self.period)
 
     def per_period(self, name: str) -> int:
         return int(self.period / self.counts[name].stride)
