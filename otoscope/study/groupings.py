@@ -1,8 +1,9 @@
 """Which group each instance belongs to: the symbol that was predicted, the phone that sounds, who speaks, …
 
 Names to group by are `symbol`, the tiers (`phone`, `word`, `grapheme`, anything), the classes of the phone tier
-(`manner`, `place`, …), `speaker`, and the attributes of utterances. Conditions on them make one group each; see
-`otoscope.study.conditions`.
+(`manner`, `place`, …), `speaker`, the attributes of utterances, and what a prediction stands for in the transcript
+(`reference-grapheme`, `reference-phone`; see `otoscope.study.reference_labels`). Conditions on them make one group
+each; see `otoscope.study.conditions`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,10 +22,21 @@ from torch import Tensor
 from otoscope.base import BadInput, BadOption, Seconds, choose
 from otoscope.hear.corpus import Utterance
 from otoscope.hear.phones import FEATURES, PHONE_TABLE, SILENCE, fold, guess_source, known_value
+from otoscope.hear.text import normalise_text
 from otoscope.hear.tiers import Segment
+from otoscope.learn.align import as_letters
 from otoscope.study.conditions import SIGNS, Atom, as_text, evaluate, fulfils, parse_condition
+from otoscope.study.reference_labels import (
+    Pronounce,
+    ReferenceLabels,
+    phones_of,
+    reference_graphemes,
+    reference_numbers,
+    reference_phones,
+)
 
 SYMBOL, PHONE, GRAPHEME, WHERE = "symbol", "phone", "grapheme", "where"
+REFERENCE_GRAPHEME, REFERENCE_PHONE = "reference-grapheme", "reference-phone"
 # What tiers of reference graphemes are called.
 GRAPHEME_TIERS = ("grapheme", "graphemes", "character", "characters", "char", "chars", "letter", "letters")
 # How far a label may end behind the audio before it is worth a word, beside one output frame: a frame's window.
@@ -37,14 +50,15 @@ By: TypeAlias = str | Mapping[str, str] | Sequence[str | Mapping[str, str]]
 class Grouping:
     """One way to label frames: `labels` in order, and per utterance the label's number for every output frame.
 
-    `frames[u]` is None where the label does not depend on the speech but on the prediction (`symbol`). Of a condition,
-    `holds` tells for which instances it is fulfilled.
+    `frames` is None where the label does not depend on the speech but on the prediction (`symbol`). Of a condition,
+    `holds` tells for which instances it is fulfilled; `find` gives the numbers of labels that depend on both.
     """
 
     name: str
     labels: tuple[str, ...]
     frames: tuple[Tensor, ...] | None = None
     holds: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    find: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     values: tuple[Any, ...] = ()
     """What the labels stand for where that is not text: numbers, true and false."""
     condition: str = ""
@@ -60,6 +74,8 @@ class Grouping:
         """The label's number for each instance, -1 for none `(instance,)`."""
         if self.holds is not None:
             return self.holds(utterance, frame, symbol).long() - 1
+        if self.find is not None:
+            return self.find(utterance, frame, symbol)
         if self.frames is None:
             return symbol.clone()
         starts = torch.tensor([0, *(len(row) for row in self.frames)]).cumsum(0)
@@ -76,6 +92,7 @@ class Labels:
         frame_s: seconds from one output frame to the next; frame t is at `t * frame_s`.
         symbols: names of the outputs.
         seconds: how long each utterance is; left out, as long as its output frames.
+        pronounce: the phones of a word's letters, for `reference-phone`; see `otoscope.learn.phone_times`.
     """
 
     utterances: Sequence[Utterance]
@@ -83,6 +100,7 @@ class Labels:
     frame_s: Seconds
     symbols: Sequence[str]
     seconds: Sequence[Seconds] | None = None
+    pronounce: Pronounce | None = None
     made: dict[str, Grouping] = field(default_factory=dict)
 
     def group(self, by: By) -> list[Grouping]:
@@ -162,6 +180,8 @@ class Labels:
         if name == SYMBOL:
             # Every output keeps its number, so that a prediction is its own label.
             return Grouping(name, tuple(self.symbols))
+        if name in (REFERENCE_GRAPHEME, REFERENCE_PHONE):
+            return self.by_reference(name)
         feature = self.feature(name)
         if feature is not None:
             if not any(PHONE in utterance.tiers for utterance in self.utterances):
@@ -186,6 +206,24 @@ class Labels:
             for value, count in zip(values, self.frames, strict=True)
         )
         return Grouping(name, tuple(labels), rows, values=tuple(there[label] for label in labels))
+
+    def by_reference(self, name: str) -> Grouping:
+        """What each prediction stands for in the transcript: its letter or space, or the phone of that letter."""
+        texts = [list(normalise_text(utterance.text)) for utterance in self.utterances]
+        if name == REFERENCE_GRAPHEME:
+            labels = sorted({letter for text in texts for letter in text})
+            labelled: Callable[[Sequence[str], str, Sequence[int]], ReferenceLabels] = reference_graphemes
+        elif self.pronounce is None:
+            raise BadOption("nothing tells the phones of letters", got=repr(name), wanted="a way to pronounce words")
+        else:
+            pronounce = lru_cache(maxsize=None)(self.pronounce)
+            labels = sorted({p for text in texts for made in phones_of(text, pronounce) for p in made or ()})
+            labelled = partial(reference_phones, pronounce)
+        if not labels:
+            raise self.nothing(name)
+        number = {label: index for index, label in enumerate(labels)}
+        find = partial(reference_numbers, self.utterances, as_letters(self.symbols), labelled, number)
+        return Grouping(name, tuple(labels), find=find)
 
     def by_tier(self, name: str, tiers: Sequence[Sequence[Segment]]) -> Grouping:
         labels = sorted({segment.label for tier in tiers for segment in tier if segment.label.strip()})
