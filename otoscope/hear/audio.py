@@ -10,9 +10,10 @@ their own rate: of telephone speech at 8 kHz the upper 28 of 128 bands are empty
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import soxr
@@ -185,3 +186,17 @@ def pad_batch(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Stack `(frame, mel)` features into `(batch, frame, mel)`, padded with zeros; and their lengths."""
     lengths = torch.tensor([len(item) for item in items])
     return torch.nn.utils.rnn.pad_sequence(list(items), batch_first=True), lengths
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread: features then have the same bits in whichever process they are computed.
+
+    Transforms of a second of sound are too small to share anyway, and wait when others are busy.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -5,20 +5,18 @@ What an utterance becomes depends on the run's seed, the epoch and the utterance
 
 from __future__ import annotations
 
-import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import soxr
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from otoscope.base import BadInput, derive_seed
-from otoscope.hear.audio import HOP_SAMPLES, SAMPLE_RATE, features, utterance_features
+from otoscope.hear.audio import HOP_SAMPLES, SAMPLE_RATE, features, one_thread, utterance_features
 from otoscope.hear.noise import BABBLE_VOICES, add_noise
 from otoscope.hear.utterance import Utterance, duration_s, load_audio
 
@@ -84,7 +82,7 @@ class Recording:
         Raises:
             BadInput: the audio cannot be read; babble is asked for and there are fewer than 6 others with sound.
         """
-        with _one_thread():
+        with one_thread():
             if epoch == 0 or not self.perturbation or self.utterance.audio is None:
                 return utterance_features(self.utterance, self.mels)
             samples, rate = load_audio(self.utterance)
@@ -123,17 +121,6 @@ class Recording:
             wanted=f"{BABBLE_VOICES} or more",
             remedy="train on more utterances, or with white or pink noise",
         )
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch on one thread, so that features have the same bits in whichever process they are computed."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Masks(BaseModel):

@@ -15,12 +15,11 @@ import numpy as np
 
 from otoscope.base import BadInput, BadOption, choose
 from otoscope.learn.arpa import BEGIN, END, UNKNOWN, Arpa, Context
+from otoscope.learn.units import WORD_START
 
 UNITS = ("word", "symbol")
 # How models of characters write the space between words, which cannot stand in an ARPA file as it is.
 SPACES = ("<space>", "|", "▁", "<SPACE>", "_")
-# What pieces of words begin with where a word begins.
-WORD_START = "▁"
 # States are forgotten between utterances once their rows take this much memory.
 MOST_BYTES = 32 * 2**20
 

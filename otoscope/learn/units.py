@@ -21,6 +21,7 @@ from otoscope.hear.text import BLANK, GRAPHEMES, decode, encode, normalise_text
 END = "</s>"
 """The name of the symbol that begins and ends a sentence, for networks with an attention decoder."""
 WORD_START = "\u2581"
+"""What pieces of words begin with where a word begins."""
 KINDS = ("unigram", "bpe")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from otoscope.base import BadInput, OtoscopeError, Progress, silent
-from otoscope.hear.audio import HOP_S, MELS, pad_batch, utterance_features
+from otoscope.hear.audio import HOP_S, MELS, one_thread, pad_batch, utterance_features
 from otoscope.hear.corpus import Corpus, Problem, Utterance
 from otoscope.study.features import Chosen, Features, frames_of
 
@@ -89,17 +88,6 @@ def listen(
             wanted="at least one",
         )
     return speech
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """torch on one thread: transforms of a second of sound are too small to share, and wait when others are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def mels_of(network: nn.Module) -> int:
