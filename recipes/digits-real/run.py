@@ -1,0 +1,71 @@
+"""Train wav2letter, lstm and transformer on connected digits, each speaker held out in turn, and score them.
+
+python recipes/digits-real/run.py runs --corpus digits [--only lstm] [--seeds 0] [--epochs N] [--held-out george]
+
+Started again it goes on where it was. A row of `table.md` is of all held-out speakers together.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from otoscope.study.console import Terminal
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from series import arguments, begin, chosen, listen_to, run_series  # noqa: E402
+from series_tables import Job  # noqa: E402
+
+NETWORKS = ("wav2letter", "lstm", "transformer")
+SEEDS = (0,)
+
+
+def jobs(
+    out: Path, names: Sequence[str], seeds: Sequence[int], speakers: Sequence[str], recipes: Path = HERE
+) -> list[Job]:
+    """A run for each network, seed and held-out speaker.
+
+    A new speaker is scored on all recordings, each once; the speakers that taught on the takes that did not.
+    """
+    return [
+        Job(
+            name,
+            recipes / f"{name}.yaml",
+            seed,
+            out / f"{name}-s{seed}-without-{speaker}",
+            "split=train",
+            f"speaker={speaker}",
+            {"new speaker": f"speaker={speaker}; split=once,test", "known speakers": f"speaker!={speaker}; split=test"},
+        )
+        for seed in seeds
+        for name in names
+        for speaker in speakers
+    ]
+
+
+def main() -> None:
+    """Read the options, and run."""
+    parser = arguments(__doc__.splitlines()[0], NETWORKS, SEEDS)
+    parser.add_argument("--held-out", action="append", metavar="SPEAKER", help="all, one after the other, if left out")
+    options = parser.parse_args()
+    names = chosen(options.only, NETWORKS)
+    terminal = Terminal()
+    speech = listen_to(options.corpus, terminal)
+    there = sorted({utterance.speaker or "" for utterance in speech.utterances})
+    run_series(
+        options.out,
+        jobs(options.out, names, options.seeds, chosen(options.held_out, there)),
+        speech,
+        epochs=options.epochs,
+        beam=options.beam,
+        device=options.device,
+        estimate=options.estimate,
+        terminal=terminal,
+    )
+
+
+if __name__ == "__main__":
+    begin(main)
