@@ -1,0 +1,115 @@
+"""Figures for papers: matplotlib at the width of a column, fonts embedded, the pages' colours, N in the caption.
+
+Functions that draw take `ax=` and return the figure; wrap them in `printed`, so that they look the same wherever they
+are called from, and end them with `say`. No pyplot: nothing is registered globally, and no window opens.
+"""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from otoscope.base import atomic_path, write_text
+from otoscope.show.style import AXIS, CATEGORIES, FAINT_INK, GRID, INK
+
+COLUMN_IN = 3.35
+"""Width of a column of a two-column paper, in inches."""
+PAGE_IN = 6.9
+"""Width of its text."""
+DPI = 300
+
+# Any: matplotlib names every key in a type of its own.
+LOOK: Any = {
+    "font.family": "sans-serif",
+    # Comes with matplotlib, so that a figure is the same on every machine.
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "axes.edgecolor": AXIS["light"],
+    "axes.labelcolor": INK["light"],
+    "axes.titlecolor": INK["light"],
+    "text.color": INK["light"],
+    "xtick.color": FAINT_INK["light"],
+    "ytick.color": FAINT_INK["light"],
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=CATEGORIES),
+    "grid.color": GRID["light"],
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3,
+    "image.interpolation": "nearest",
+    # TrueType, which journals ask for; type 3 is refused by some.
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def printed(draw: Callable[P, T]) -> Callable[P, T]:
+    """Let a function draw with the look of print, and leave the reader's own settings alone."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **named: P.kwargs) -> T:
+        with matplotlib.rc_context(LOOK):
+            return draw(*args, **named)
+
+    return drawn
+
+
+def axes_of(ax: Axes | None, *, width: float = COLUMN_IN, height: float = 2.1) -> Axes:
+    """The axes to draw on: those given, or those of a new figure of so many inches."""
+    if ax is not None:
+        return ax
+    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that axes stand in, also where it is divided into subfigures."""
+    figure = ax.get_figure(root=True)
+    if not isinstance(figure, Figure):
+        raise TypeError("these axes belong to no figure")
+    return figure
+
+
+def say(figure: Figure, caption: str) -> Figure:
+    """Give a figure its caption, which `save_print` writes beside it; returns the figure."""
+    figure.set_label(caption)
+    return figure
+
+
+@printed
+def save_print(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write `name.pdf`, `name.png` (300 dpi) and `name.txt`, the caption; returns their paths.
+
+    The same figure is the same bytes: no time is written into the files.
+
+    Raises:
+        BadInput: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    caption = str(figure.get_label())
+    for ending, facts in (
+        ("pdf", {"Title": name, "Subject": caption, "CreationDate": None}),
+        ("png", {"Title": name, "Description": caption}),
+    ):
+        with atomic_path(folder / f"{name}.{ending}") as path:
+            figure.savefig(path, format=ending, dpi=DPI, metadata=facts)
+    write_text(folder / f"{name}.txt", textwrap.fill(caption, 100) + "\n")
+    return [folder / f"{name}.{ending}" for ending in ("pdf", "png", "txt")]
