@@ -2,15 +2,18 @@
 
     python benchmarks/bench_decoding.py                            # small
     python benchmarks/bench_decoding.py --minutes 10 --words 5000
+    python benchmarks/bench_decoding.py --attention                # the decoders only
 
 Made-up speech: sentences over a made-up vocabulary, each letter a peak over a few frames among blanks, other letters
 confused with it now and then, 50 frames a second, graphemes. The network beside it is a Wav2Letter with random weights
-on as many frames. Everything on one thread; times are seconds of the processor, so that other work does not show.
+on as many frames; attention decoders, with random weights too, write of noise. Everything on one thread; times are
+seconds of the processor, so that other work does not show.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections import Counter
@@ -20,20 +23,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from otoscope.hear.text import GRAPHEMES
 from otoscope.learn import flashlight
 from otoscope.learn.arpa import read_arpa
 from otoscope.learn.attention_search import attention_search
 from otoscope.learn.beam import CtcBeam
+from otoscope.learn.ctc_prefix import CtcPrefix
 from otoscope.learn.decode import greedy
+from otoscope.learn.decoder_memory import DecoderMemory
 from otoscope.learn.networks import build, read_config
 from otoscope.learn.score import score_texts
+from otoscope.learn.seq2seq import AttentionRecogniser
 from otoscope.study.recogniser import network_values
 
 FRAMES_A_SECOND = 50
 SENTENCE = 8
+ROUNDS = 5
 
 
 def made_up_words(count: int, rng: np.random.Generator) -> list[str]:
@@ -81,39 +88,47 @@ def write_bigrams(path: Path, sentences: list[list[str]], words: list[str]) -> N
     path.write_text("\n".join([*lines, "", "\\end\\", ""]), encoding="utf-8")
 
 
-class Decoder(nn.Module):
-    """An LSTM of one layer that attends by scalar products; random weights that seldom end before the limit."""
+class Timed:
+    """A decoder of the project, and the seconds spent in its steps."""
 
-    def __init__(self, units: int, symbols: int):
-        super().__init__()
-        self.embedding, self.cell = nn.Embedding(symbols, units), nn.LSTMCell(2 * units, units)
-        self.choice = nn.Linear(2 * units, symbols)
-        self.seconds = 0.0
+    def __init__(self, network: AttentionRecogniser):
+        assert network.decoder is not None
+        self.decoder, self.end, self.seconds = network.decoder, network.end, 0.0
 
-    def start(self, states: Tensor, lengths: Tensor) -> Memory:
-        zeros = states.new_zeros(len(states), states.shape[2])
-        valid = torch.arange(states.shape[1]) < lengths[:, None]
-        return Memory(states=states, valid=valid, hidden=zeros, cell=zeros, owner=torch.arange(len(states)))
+    def start(self, states: Tensor, lengths: Tensor) -> DecoderMemory:
+        return self.decoder.start(states, lengths)
 
-    def step(self, tokens: Tensor, memory: Memory) -> tuple[Tensor, Memory, Tensor]:
+    def step(self, tokens: Tensor, memory: DecoderMemory) -> tuple[Tensor, DecoderMemory, Tensor]:
         before = time.process_time()
-        scores = torch.bmm(memory["states"], memory["hidden"][:, :, None]).squeeze(2)
-        attention = scores.masked_fill(~memory["valid"], -torch.inf).softmax(1)
-        context = torch.bmm(attention[:, None], memory["states"]).squeeze(1)
-        given = torch.cat([self.embedding(tokens), context], 1)
-        hidden, cell = self.cell(given, (memory["hidden"], memory["cell"]))
-        found = self.choice(torch.cat([hidden, context], 1)).log_softmax(1)
+        found = self.decoder.step(tokens, memory)
         self.seconds += time.process_time() - before
-        return found, Memory(memory, hidden=hidden, cell=cell), attention
+        return found
 
 
-class Memory(dict[str, Tensor]):
-    """What does not change from step to step is copied only where hypotheses come to stand for another utterance."""
-
-    def select(self, index: Tensor) -> Memory:
-        owner = self["owner"][index]
-        kept = {"states", "valid"} if torch.equal(owner, self["owner"]) else set()
-        return Memory({name: value if name in kept else value[index] for name, value in self.items()}, owner=owner)
+@torch.no_grad()
+def attend(name: str, utterances: int = 8, seconds: int = 8, limit: int = 40) -> None:
+    """Random networks with both branches, `small`: they seldom end before the limit. Medians of several rounds."""
+    torch.manual_seed(0)
+    network = build(read_config(network_values({"network": name, "size": "small"}))).eval()
+    assert isinstance(network, AttentionRecogniser)
+    features = torch.randn(utterances, 100 * seconds, network.mels)
+    states, lengths = network.encode(features, torch.full((utterances,), 100 * seconds))
+    ctc = CtcPrefix(network.output(states).log_softmax(-1), lengths, network.blank, network.end)
+    ways: dict[str, dict[str, Any]] = {"beam 1": {"beam": 1}, "beam 8": {"beam": 8}}
+    ways["beam 8, joint with CTC"] = {"beam": 8, "ctc": ctc}
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for _ in range(ROUNDS):
+        for way, settings in ways.items():
+            decoder = Timed(network)
+            before = time.process_time()
+            sentences = attention_search(decoder, states, lengths, end=network.end, limit=limit, **settings)
+            spent = time.process_time() - before
+            tokens = sum(len(each[0].tokens) + 1 for each in sentences)
+            found[way].append((spent / tokens, decoder.seconds / spent))
+    for way, rounds in found.items():
+        spent, share = (statistics.median(values) for values in zip(*rounds, strict=True))
+        speed = f"{1 / spent:8,.0f} tokens/s, {share:.0%} of the time in the decoder"
+        print(f"{f'attention, {name}, {utterances} utterances, {way}':56}{speed}", flush=True)
 
 
 def main() -> None:
@@ -121,8 +136,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--words", type=int, default=2000)
+    parser.add_argument("--attention", action="store_true", help="the decoders only")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    for name in ("conv-lstm", "transformer"):
+        attend(name)
+    if options.attention:
+        return
     rng = np.random.default_rng(0)
     words = made_up_words(options.words, rng)
     chances = 1 / np.arange(1, len(words) + 1)
@@ -190,18 +210,6 @@ def main() -> None:
                 line(f"flashlight: {name}", lambda other=other: [other(each)[0].text for each in frames])  # type: ignore[misc]
         else:
             print("flashlight-text is not installed")
-    torch.manual_seed(0)
-    decoder = Decoder(256, 500).eval()
-    states, lengths = torch.randn(8, 200, 256), torch.full((8,), 200)
-    for beam in (1, 8):
-        decoder.seconds = 0.0
-        before = time.process_time()
-        found = attention_search(decoder, states, lengths, end=0, beam=beam, limit=40, coverage=0.1)
-        spent = time.process_time() - before
-        tokens = sum(len(each[0].tokens) + 1 for each in found)
-        share = decoder.seconds / spent
-        speed = f"{tokens / spent:,.0f} tokens/s, {share:.0%} of the time in the decoder"
-        print(f"attention, 8 utterances, beam {beam}: {speed}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from otoscope.hear.audio import pad_batch
 from otoscope.learn.examples import Example
 from otoscope.learn.networks import build, network_values, read_config
 from otoscope.learn.recogniser import Recogniser, RecogniserConfig
-from otoscope.learn.train import TrainConfig, natively_bfloat16, train
+from otoscope.learn.train import TrainConfig, gains_by_bfloat16, train
 from otoscope.study.recogniser import recorded_examples, transcribe, usable_examples
 from otoscope.study.speech import Speech, listen
 
@@ -160,7 +160,7 @@ def measure(values: dict[str, Any], speech: Speech, perturbed: list[otoscope.Utt
     torch.manual_seed(0)
     network = build(config)
     examples = usable_examples(speech, network)
-    half = natively_bfloat16(torch.device("cpu"))
+    half = gains_by_bfloat16(network, torch.device("cpu"))
     top = ceiling(network, examples, half)
 
     def given(built: Recogniser) -> list[Example]:
@@ -189,8 +189,7 @@ def main() -> None:
     speech = listen(utterances or made_up(count, options.seconds))
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__} on "
-        f"{options.threads} threads, Python {platform.python_version()}, "
-        f"{'bfloat16' if natively_bfloat16(torch.device('cpu')) else 'float32'}; load before "
+        f"{options.threads} threads, Python {platform.python_version()}; load before "
         f"{', '.join(f'{load:.1f}' for load in os.getloadavg())}\n"
         f"{len(speech)} utterances, {sum(speech.lengths)} frames, batches of {BATCH}"
     )

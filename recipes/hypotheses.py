@@ -57,16 +57,18 @@ def main() -> None:
     parser.add_argument("--epoch", type=int, help="which checkpoint; the last if left out")
     parser.add_argument("--method", default="greedy", help="greedy; beam, over CTC's frames; attention")
     parser.add_argument("--beam", type=int, help="its width")
+    parser.add_argument("--ctc-weight", type=float, help="with attention: share of CTC; 0: none")
     options = parser.parse_args()
     if options.out.suffix not in WRITERS:
         raise BadOption("no such file of transcripts", got=options.out, wanted="a name that ends in .trn or .ctm")
-    decoding = validated(Decoding, {"method": options.method, "beam": options.beam})
+    given = {"method": options.method, "beam": options.beam, "ctc_weight": options.ctc_weight}
+    decoding = validated(Decoding, given)
     network = otoscope.load(options.run, options.epoch)
     corpus = otoscope.read_corpus(options.corpus)
     chosen = otoscope.select(corpus, options.where) if options.where else corpus
     terminal = Terminal()
     with terminal.stage("features") as progress:
-        speech = otoscope.listen(chosen, mels=network.mels, progress=progress)
+        speech = otoscope.listen(chosen, network=network, progress=progress)
     with terminal.stage("recognising") as progress:
         texts = transcribe(network, speech, decoding=decoding, progress=progress)
     lines = [

@@ -1,4 +1,4 @@
-"""What several tests share: where real recordings are found."""
+"""What several tests share: where real recordings are found, and small language models."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
+from language_models import CHARACTERS, WORDS
+
+from otoscope.learn.arpa import Arpa, read_arpa
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,3 +37,17 @@ def real_data() -> Path:
             f"no real recordings in {folder}: set OTOSCOPE_DATA to a folder with timit-nltk, fsdd and the others"
         )
     return folder
+
+
+@pytest.fixture
+def word_model(tmp_path: Path) -> Arpa:
+    """A trigram model of the words a, b and ba."""
+    (tmp_path / "words.arpa").write_text(WORDS)
+    return read_arpa(tmp_path / "words.arpa")
+
+
+@pytest.fixture
+def character_model(tmp_path: Path) -> Arpa:
+    """A bigram model of a, b and the space, written |."""
+    (tmp_path / "characters.arpa").write_text(CHARACTERS)
+    return read_arpa(tmp_path / "characters.arpa")

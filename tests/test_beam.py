@@ -9,6 +9,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
+from language_models import LETTERS, WORDS, posteriors
 
 from otoscope.base import BadInput, BadOption
 from otoscope.learn.arpa import LN_10, read_arpa
@@ -16,65 +17,6 @@ from otoscope.learn.beam import CtcBeam, Hypothesis, ctc_beam
 from otoscope.learn.fusion import machine
 
 WIDE = 10**6
-LETTERS = ("-", "a", "b", " ")
-
-WORDS = """\\data\\
-ngram 1=6
-ngram 2=4
-
-\\1-grams:
--99\t<s>\t-0.4
--0.8\t</s>
--1.4\t<unk>\t-0.1
--0.5\ta\t-0.3
--0.9\tb
--0.7\tba\t-0.2
-
-\\2-grams:
--0.2\t<s> ba
--0.3\ta ba
--0.6\tba a
--0.1\tba </s>
-
-\\end\\
-"""
-
-CHARACTERS = """\\data\\
-ngram 1=5
-ngram 2=4
-
-\\1-grams:
--99\t<s>\t-0.4
--0.8\t</s>
--0.5\ta\t-0.3
--0.9\tb\t-0.1
--1.1\t|\t-0.2
-
-\\2-grams:
--0.2\t<s> b
--0.3\ta b
--0.6\tb |
--0.1\tb </s>
-
-\\end\\
-"""
-
-
-@pytest.fixture
-def words(tmp_path):
-    (tmp_path / "words.arpa").write_text(WORDS)
-    return read_arpa(tmp_path / "words.arpa")
-
-
-@pytest.fixture
-def characters(tmp_path):
-    (tmp_path / "characters.arpa").write_text(CHARACTERS)
-    return read_arpa(tmp_path / "characters.arpa")
-
-
-def posteriors(frames: int, symbols: int, seed: int, spread: float = 1.5) -> np.ndarray:
-    logits = np.random.default_rng(seed).normal(size=(frames, symbols)) * spread
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
 def every_path(values: np.ndarray, blank: int) -> dict[tuple[int, ...], float]:
@@ -164,59 +106,59 @@ def test_a_narrow_beam_keeps_what_a_plain_search_keeps(beam):
         assert [each.tokens for each in found] == plain_search(values, 1, beam)
 
 
-def test_a_model_of_characters(characters):
+def test_a_model_of_characters(character_model):
     values = posteriors(5, 4, seed=2)
     expected = {}
     for sequence, probability in every_path(values, 0).items():
         names = ["|" if symbol == 3 else LETTERS[symbol] for symbol in sequence]
-        expected[sequence] = math.log(probability) + 0.7 * characters.score(names) + 0.3 * len(names)
-    found = ctc_beam(values, 0, symbols=LETTERS, beam=WIDE, lm=characters, lm_weight=0.7, bonus=0.3)
+        expected[sequence] = math.log(probability) + 0.7 * character_model.score(names) + 0.3 * len(names)
+    found = ctc_beam(values, 0, symbols=LETTERS, beam=WIDE, lm=character_model, lm_weight=0.7, bonus=0.3)
     assert_ranked(found, expected)
 
 
-def test_symbols_that_a_model_of_characters_lacks_are_unknown_to_it(characters):
+def test_symbols_that_a_model_of_characters_lacks_are_unknown_to_it(character_model):
     values = posteriors(3, 5, seed=3)
-    found = ctc_beam(values, 0, symbols=[*LETTERS, "z"], beam=WIDE, lm=characters, lm_units="symbol", lm_weight=1)
+    found = ctc_beam(values, 0, symbols=[*LETTERS, "z"], beam=WIDE, lm=character_model, lm_units="symbol", lm_weight=1)
     scores = {each.tokens: each.score for each in found}
     assert scores[4,] == pytest.approx(math.log(every_path(values, 0)[4,]) - (100 + 0.4 + 0.8) * LN_10, abs=1)
-    assert characters.score(["z"]) / LN_10 == pytest.approx(-100 - 0.8)
+    assert character_model.score(["z"]) / LN_10 == pytest.approx(-100 - 0.8)
 
 
-def test_a_model_of_words(words):
+def test_a_model_of_words(word_model):
     values = posteriors(6, 4, seed=4)
     expected = {}
     for text, probability in every_text(values).items():
         spoken = text.split()
-        score = math.log(probability) + 0.6 * words.score(spoken) + 0.2 * len(spoken)
+        score = math.log(probability) + 0.6 * word_model.score(spoken) + 0.2 * len(spoken)
         expected[tuple(map(LETTERS.index, text))] = score
-    found = ctc_beam(values, 0, symbols=LETTERS, beam=WIDE, lm=words, lm_weight=0.6, bonus=0.2)
+    found = ctc_beam(values, 0, symbols=LETTERS, beam=WIDE, lm=word_model, lm_weight=0.6, bonus=0.2)
     assert_ranked(found, expected)
     assert " ".join(LETTERS[token] for token in found[0].tokens).replace(" ", "") == found[0].text.replace(" ", "")
 
 
 @pytest.mark.parametrize("weight", [None, 0.0, 0.6])
-def test_a_lexicon_allows_its_words_only(words, weight):
+def test_a_lexicon_allows_its_words_only(word_model, weight):
     values = posteriors(6, 4, seed=5)
     lexicon = ["ba", "a", "bab"]
     expected = {}
     for text, probability in every_text(values).items():
         spoken = text.split()
         if set(spoken) <= set(lexicon):
-            model = words.score(spoken) * weight if weight else 0.0
+            model = word_model.score(spoken) * weight if weight else 0.0
             expected[tuple(map(LETTERS.index, text))] = math.log(probability) + model + 0.2 * len(spoken)
-    options = {} if weight is None else {"lm": words, "lm_weight": weight}
+    options = {} if weight is None else {"lm": word_model, "lm_weight": weight}
     found = ctc_beam(values, 0, symbols=LETTERS, beam=WIDE, lexicon=lexicon, bonus=0.2, **options)
     assert_ranked(found, expected)
 
 
-def test_a_model_of_words_with_pieces(words):
+def test_a_model_of_words_with_pieces(word_model):
     symbols = ["-", "▁a", "▁b", "a", "▁"]
     values = posteriors(5, 5, seed=6)
     expected = {}
     for sequence, probability in every_path(values, 0).items():
         spoken = "".join(symbols[symbol] for symbol in sequence).replace("▁", " ").split()
-        expected[sequence] = math.log(probability) + 0.6 * words.score(spoken) + 0.2 * len(spoken)
-    found = ctc_beam(values, 0, symbols=symbols, beam=WIDE, lm=words, lm_weight=0.6, bonus=0.2)
+        expected[sequence] = math.log(probability) + 0.6 * word_model.score(spoken) + 0.2 * len(spoken)
+    found = ctc_beam(values, 0, symbols=symbols, beam=WIDE, lm=word_model, lm_weight=0.6, bonus=0.2)
     assert_ranked(found, expected)
     with pytest.raises(BadOption, match="a lexicon wants a symbol that parts words"):
         ctc_beam(values, 0, symbols=symbols, lexicon=["a"])
@@ -239,19 +181,19 @@ def test_sentence_marks_are_never_written():
     assert {each.text for each in ctc_beam(values, 0, symbols=["-", "a", "</s>"])} == {"a", ""}
 
 
-def test_one_search_for_many_utterances_forgets_each(words, monkeypatch):
+def test_one_search_for_many_utterances_forgets_each(word_model, monkeypatch):
     utterances = [posteriors(frames, 4, seed=frames) for frames in (9, 1, 6, 9)]
     for most in (2**25, 0):
         monkeypatch.setattr("otoscope.learn.fusion.MOST_BYTES", most)
-        search = CtcBeam(LETTERS, 0, beam=5, lm=words, nbest=3)
+        search = CtcBeam(LETTERS, 0, beam=5, lm=word_model, nbest=3)
         for values in utterances:
-            alone = ctc_beam(values, 0, symbols=LETTERS, beam=5, lm=words, nbest=3)
+            alone = ctc_beam(values, 0, symbols=LETTERS, beam=5, lm=word_model, nbest=3)
             assert search(torch.from_numpy(values)) == alone
             assert len(alone) == 3
 
 
-def test_states_do_not_pile_up(words, monkeypatch):
-    found = machine(LETTERS, words)
+def test_states_do_not_pile_up(word_model, monkeypatch):
+    found = machine(LETTERS, word_model)
     for size in range(200):
         state = 0
         for letter in f"{size:b}":
@@ -264,10 +206,10 @@ def test_states_do_not_pile_up(words, monkeypatch):
     assert len(found.rows) == 64
 
 
-def test_an_utterance_without_frames(words):
+def test_an_utterance_without_frames(word_model):
     nothing = np.zeros((0, 4))
     assert ctc_beam(nothing, 0) == [Hypothesis((), 0.0, "")]
-    (only,) = ctc_beam(nothing, 0, symbols=LETTERS, lm=words, lm_weight=1)
+    (only,) = ctc_beam(nothing, 0, symbols=LETTERS, lm=word_model, lm_weight=1)
     assert only == ((), pytest.approx((-0.4 - 0.8) * LN_10), "")
 
 
@@ -310,10 +252,10 @@ def test_what_are_no_posteriors(values, blank, symbols, words):
         ctc_beam(values, blank, symbols=symbols)
 
 
-def test_models_and_lexicons_that_do_not_fit(words, characters, tmp_path):
+def test_models_and_lexicons_that_do_not_fit(word_model, character_model, tmp_path):
     values = posteriors(2, 4, seed=0)
     with pytest.raises(BadInput, match=r"symbols that the network lacks\n.*'ba'(.*\n)*.*lm_units='word'"):
-        ctc_beam(values, 0, symbols=LETTERS, lm=words, lm_units="symbol")
+        ctc_beam(values, 0, symbols=LETTERS, lm=word_model, lm_units="symbol")
     (tmp_path / "upper.arpa").write_text(WORDS.replace("a", "A").replace("b", "B").replace("dAtA", "data"))
     text = (tmp_path / "upper.arpa").read_text().replace("nGrAm", "ngram").replace("ngrAm", "ngram")
     (tmp_path / "upper.arpa").write_text(text.replace("-grAms", "-grams"))
@@ -322,13 +264,13 @@ def test_models_and_lexicons_that_do_not_fit(words, characters, tmp_path):
     with pytest.raises(BadInput, match="'cab', which has 'c'"):
         ctc_beam(values, 0, symbols=LETTERS, lexicon=["ba", "cab"])
     with pytest.raises(BadOption, match="a lexicon goes with a model of words"):
-        ctc_beam(values, 0, symbols=LETTERS, lexicon=["ba"], lm=characters)
+        ctc_beam(values, 0, symbols=LETTERS, lexicon=["ba"], lm=character_model)
     with pytest.raises(BadOption, match="that parts them"):
-        ctc_beam(values, 0, symbols=LETTERS, lm=words, separator="|")
+        ctc_beam(values, 0, symbols=LETTERS, lm=word_model, separator="|")
     with pytest.raises(BadOption, match="unknown lm_units"):
-        ctc_beam(values, 0, symbols=LETTERS, lm=words, lm_units="words")
+        ctc_beam(values, 0, symbols=LETTERS, lm=word_model, lm_units="words")
     with pytest.raises(BadOption, match="want the names of the symbols"):
-        ctc_beam(values, 0, lm=words)
+        ctc_beam(values, 0, lm=word_model)
 
 
 @pytest.mark.parametrize(

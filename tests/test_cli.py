@@ -219,6 +219,7 @@ def test_the_whole_way(meet: Meet, run: Path, corpus: Path, tmp_path: Path) -> N
     refused(meet(*beam, "--lm", tmp_path / "no.arpa"), "no.arpa")
     refused(meet("score", run, "--corpus", corpus, "--lexicon", words), "lexicon", "greedy")
     refused(meet("score", run, "--corpus", corpus, "--method", "attention"), "attention decoder")
+    refused(meet("score", run, "--corpus", corpus, "--ctc-weight", "0.3"), "ctc_weight: no option of method greedy")
     met = meet("layers", run, "--json")
     assert {"layer1", "layer2", "layer3"} <= {layer["name"] for layer in json.loads(met.out)}
     assert "layer3" in meet("layers", run, "--epoch", 0).out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from language_models import LETTERS, WORDS, posteriors
 
 from otoscope.base import BadInput, BadOption
 from otoscope.learn.arpa import LN_10, read_arpa
@@ -15,73 +16,8 @@ kenlm = pytest.importorskip(
 )
 dictionary = pytest.importorskip("flashlight.lib.text.dictionary")
 
-LETTERS = ("-", "a", "b", " ")
 WIDE = 10**5
 LEXICON = ("a", "b", "ba", "abb")
-
-WORDS = """\\data\\
-ngram 1=6
-ngram 2=4
-ngram 3=2
-
-\\1-grams:
--99\t<s>\t-0.4
--0.8\t</s>
--1.4\t<unk>\t-0.1
--0.5\ta\t-0.3
--0.9\tb
--0.7\tba\t-0.2
-
-\\2-grams:
--0.2\t<s> ba\t-0.15
--0.3\ta ba
--0.6\tba a\t-0.25
--0.1\tba </s>
-
-\\3-grams:
--0.05\t<s> ba a
--0.45\tba a ba
-
-\\end\\
-"""
-
-CHARACTERS = """\\data\\
-ngram 1=5
-ngram 2=4
-
-\\1-grams:
--99\t<s>\t-0.4
--0.8\t</s>
--0.5\ta\t-0.3
--0.9\tb\t-0.1
--1.1\t|\t-0.2
-
-\\2-grams:
--0.2\t<s> b
--0.3\ta b
--0.6\tb |
--0.1\tb </s>
-
-\\end\\
-"""
-
-
-@pytest.fixture
-def words(tmp_path):
-    (tmp_path / "words.arpa").write_text(WORDS)
-    return read_arpa(tmp_path / "words.arpa")
-
-
-@pytest.fixture
-def characters(tmp_path):
-    (tmp_path / "characters.arpa").write_text(CHARACTERS)
-    return read_arpa(tmp_path / "characters.arpa")
-
-
-def posteriors(frames: int, symbols: int, seed: int, spread: float = 1.5, blank: float = 0.0) -> np.ndarray:
-    logits = np.random.default_rng(seed).normal(size=(frames, symbols)) * spread
-    logits[:, 0] += blank
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
 def assert_same(ours, theirs) -> None:
@@ -101,16 +37,16 @@ def test_without_a_model(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_with_a_model_of_characters(seed, characters):
+def test_with_a_model_of_characters(seed, character_model):
     values = posteriors(6, 4, seed)
-    options = {"beam": WIDE, "lm": characters, "lm_weight": 0.7}
+    options = {"beam": WIDE, "lm": character_model, "lm_weight": 0.7}
     assert_same(ctc_beam(values, 0, symbols=LETTERS, **options), FlashlightBeam(LETTERS, 0, **options)(values))
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_with_a_lexicon_and_a_model_of_words(seed, words):
+def test_with_a_lexicon_and_a_model_of_words(seed, word_model):
     values = posteriors(7, 4, seed)
-    for options in ({}, {"lm": words, "lm_weight": 0.7}, {"lm": words, "lm_weight": 1.5}):
+    for options in ({}, {"lm": word_model, "lm_weight": 0.7}, {"lm": word_model, "lm_weight": 1.5}):
         options |= {"beam": WIDE, "lexicon": LEXICON, "bonus": 0.4}
         assert_same(ctc_beam(values, 0, symbols=LETTERS, **options), FlashlightBeam(LETTERS, 0, **options)(values))
 
@@ -123,8 +59,8 @@ def test_another_place_of_the_blank():
     assert_same(ctc_beam(values, 3, symbols=symbols, beam=WIDE), FlashlightBeam(symbols, 3, beam=WIDE)(values))
 
 
-def test_long_utterances(words):
-    search = {"beam": 200, "nbest": 1, "lexicon": LEXICON, "lm": words}
+def test_long_utterances(word_model):
+    search = {"beam": 200, "nbest": 1, "lexicon": LEXICON, "lm": word_model}
     theirs = FlashlightBeam(LETTERS, 0, **search)
     for seed in range(20):
         values = posteriors(50, 4, seed, spread=5, blank=6)
@@ -133,9 +69,9 @@ def test_long_utterances(words):
         assert ours.score == pytest.approx(other.score, rel=0.01)
 
 
-def test_kenlm_reads_the_probabilities_that_we_read(words):
+def test_kenlm_reads_the_probabilities_that_we_read(word_model):
     names = ["a", "b", "ba", "what"]
-    theirs = kenlm.KenLM(str(words.path), dictionary.Dictionary(names))
+    theirs = kenlm.KenLM(str(word_model.path), dictionary.Dictionary(names))
     rng = np.random.default_rng(0)
     for _ in range(200):
         sentence = rng.integers(4, size=rng.integers(7)).tolist()
@@ -144,11 +80,11 @@ def test_kenlm_reads_the_probabilities_that_we_read(words):
             state, score = theirs.score(state, word)
             total += score
         total += theirs.finish(state)[1]
-        assert words.score([names[word] for word in sentence]) / LN_10 == pytest.approx(total, abs=1e-5)
+        assert word_model.score([names[word] for word in sentence]) / LN_10 == pytest.approx(total, abs=1e-5)
 
 
-def test_utterances_without_frames_and_without_whole_words(words):
-    options = {"lexicon": ["ba"], "lm": words}
+def test_utterances_without_frames_and_without_whole_words(word_model):
+    options = {"lexicon": ["ba"], "lm": word_model}
     search = FlashlightBeam(LETTERS, 0, beam=1, **options)
     assert search(np.zeros((0, 4))) == ctc_beam(np.zeros((0, 4)), 0, symbols=LETTERS, beam=1, **options)
     values = np.log(np.array([[1e-9, 1e-9, 1 - 3e-9, 1e-9]]))
@@ -160,11 +96,11 @@ def test_only_the_likeliest_symbols_on_demand():
     assert [each.text for each in FlashlightBeam(LETTERS, 0, symbol_beam=2)(values)] == ["a", "b"]
 
 
-def test_what_flashlight_cannot_do(words, characters, tmp_path):
+def test_what_flashlight_cannot_do(word_model, character_model, tmp_path):
     with pytest.raises(BadOption, match="wants a lexicon"):
-        FlashlightBeam(LETTERS, 0, lm=words)
+        FlashlightBeam(LETTERS, 0, lm=word_model)
     with pytest.raises(BadOption, match="no bonus for symbols"):
-        FlashlightBeam(LETTERS, 0, lm=characters, bonus=1.0)
+        FlashlightBeam(LETTERS, 0, lm=character_model, bonus=1.0)
     with pytest.raises(BadOption, match="at least one symbol"):
         FlashlightBeam(LETTERS, 0, symbol_beam=0)
     with pytest.raises(BadInput, match="'c'"):

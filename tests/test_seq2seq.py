@@ -61,13 +61,13 @@ def test_steps_give_what_all_at_once_gives(name):
     assert (together[..., 0] == -torch.inf).all()
     memory = network.decoder.start(states, lengths)
     for step in range(tokens.shape[1]):
-        before = {key: value.clone() for key, value in memory.items()}
+        before = {key: value.clone() for key, value in memory.own.items()}
         found, after, attention = network.decoder.step(tokens[:, step], memory)
         torch.testing.assert_close(found, together[:, step].log_softmax(-1), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(attention.sum(1), torch.ones(3))
         for row, length in enumerate(lengths.tolist()):
             assert (attention[row, length:] == 0).all()
-        assert all(torch.equal(memory[key], value) for key, value in before.items()), "what is given stays as it is"
+        assert all(torch.equal(memory.own[key], value) for key, value in before.items()), "what is given stays as it is"
         memory = after
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import otoscope
-from otoscope.base import BadOption
-from otoscope.hear.utterance import Utterance
+from otoscope.base import BadInput, BadOption
+from otoscope.hear.audio import features
+from otoscope.hear.utterance import Utterance, load_audio
 from otoscope.study.recogniser import with_vocabulary
 
 RECURRENT = {"layers": 1, "units": 12, "decoder_units": 12, "embedding": 4, "attention_units": 8}
@@ -80,3 +82,39 @@ def test_word_pieces_come_from_the_transcripts_that_are_trained_on(corpus, tmp_p
 def test_a_vocabulary_of_other_keys():
     with pytest.raises(BadOption, match=r"vocabulary is not described[\s\S]*kind, words"):
         with_vocabulary({"vocabulary": {"kind": "bpe", "words": 3}}, [])
+
+
+def test_a_network_for_telephones_hears_all_speech_so(corpus, tmp_path):
+    network = {**NETWORK, "top_hz": 3800.0}
+    options = {"epochs": 3, "learning_rate": 1e-2, "precision": "float32", "mask_mels": 0, "mask_frames": 0}
+    run = otoscope.train_recogniser(tmp_path / "run", corpus, network=network, options=options)
+    disk = {"in_memory": False, "workers": 0}
+    otoscope.train_recogniser(tmp_path / "disk", corpus, network=network, options=options, **disk)
+    for one, other in zip(weights(tmp_path / "run"), weights(tmp_path / "disk"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    loaded = otoscope.load(run.folder)
+    assert loaded.top_hz == loaded.config.top_hz == 3800
+    held_out = [utterance for utterance in corpus if utterance.split == "test"]
+    heard = otoscope.listen(held_out, network=loaded)
+    samples, rate = load_audio(held_out[0])
+    assert torch.equal(heard.features[0], features(samples, rate, loaded.mels, top_hz=3800))
+    wide = otoscope.listen(held_out, mels=loaded.mels)
+    assert float((wide.features[0] - heard.features[0]).abs().mean()) > 0.1
+    logged = {key: run.log[-1][key] for key in ("words", "errors", "sub", "del", "ins")}
+    for speech in (held_out, heard, heard.among(range(len(heard)))):
+        counts = otoscope.score_recogniser(loaded, speech)["total"].as_dict()
+        assert {key: counts[key] for key in logged} == logged
+    otherwise = otoscope.train_recogniser(tmp_path / "wide", corpus, network=NETWORK, options={**options, "epochs": 1})
+    for use in (
+        lambda: otoscope.score_recogniser(loaded, wide),
+        lambda: otoscope.gradnap(loaded, wide),
+        lambda: otoscope.through_training(run, wide, measures=["cka"]),
+        lambda: otoscope.compare({"run": run, "wide": otherwise}, held_out, measures=["cka"]),
+        lambda: otoscope.train_recogniser(tmp_path / "other", corpus, network=network, speech=lambda: wide),
+    ):
+        with pytest.raises(BadInput, match=r"do not fit the network\n.*from 0 to \d+ Hz\n.*from 0 to \d+ Hz"):
+            use()
+    with pytest.raises(BadOption, match="top_hz"):
+        otoscope.train_recogniser(tmp_path / "bad", corpus, network={**NETWORK, "top_hz": 9000}, options=options)
+    with pytest.raises(BadOption, match="cannot end there"):
+        otoscope.listen(held_out, top_hz=500)

@@ -24,11 +24,11 @@ from otoscope.hear.utterance import Utterance
 from otoscope.learn import train as train_module
 from otoscope.learn.checkpoint import checkpoint_path, load_checkpoint, read_log
 from otoscope.learn.examples import Example, make_example
-from otoscope.learn.networks import read_config, validated
+from otoscope.learn.networks import build, read_config, validated
 from otoscope.learn.parallel import Team
 from otoscope.learn.recogniser import Recogniser, RecogniserConfig
 from otoscope.learn.score import score_words
-from otoscope.learn.train import TrainConfig, rate, stopped, train
+from otoscope.learn.train import TrainConfig, gains_by_bfloat16, rate, stopped, train
 from otoscope.learn.wav2letter import ConvolutionConfig, Wav2Letter, Wav2LetterConfig
 from otoscope.study.recogniser import recorded_examples
 
@@ -501,6 +501,18 @@ def test_without_tensorboard_nothing_is_missed(few, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     train(tmp_path / "run", NETWORK, TrainConfig(epochs=1, **OPTIONS), few)
     assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_bfloat16_is_taken_where_it_is_faster(amx, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: amx)
+    tiny = {"units": 4, "decoder_units": 4, "embedding": 2, "attention_units": 2}
+    networks = {name: build(read_config({"network": name, **tiny})) for name in ("lstm", "conv-lstm")}
+    networks |= {"wav2letter": Wav2Letter(NETWORK)}
+    for name, network in networks.items():
+        assert gains_by_bfloat16(network, torch.device("cuda")) == amx
+        assert gains_by_bfloat16(network, torch.device("cpu")) == (amx and name == "wav2letter")
 
 
 def test_a_device_that_is_not_there(few, tmp_path):

@@ -13,6 +13,7 @@ from otoscope.base import BadInput, BadOption
 from otoscope.learn import flashlight
 from otoscope.learn.attention_search import attention_search
 from otoscope.learn.beam import ctc_beam
+from otoscope.learn.ctc_prefix import CtcPrefix
 from otoscope.learn.decode import greedy
 from otoscope.learn.networks import build, read_config, validated
 from otoscope.learn.transcribe import Decoding, Transcriber, read_lexicon
@@ -31,6 +32,9 @@ class Attending(nn.Module):
 
     def encode(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return features, lengths
+
+    def output(self, states: Tensor) -> Tensor:
+        return states[:, :, :5].flip(1)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return features[:, :, :5], lengths
@@ -86,12 +90,26 @@ def test_models_and_lexicons_from_files(spoken, tmp_path):
 def test_a_decoder_by_beam(spoken):
     features, lengths = spoken
     network = Attending()
-    decoding = Decoding(method="attention", beam=3, length_normalisation=0.2, coverage=0.1, limit=5)
     settings = {"length_normalisation": 0.2, "coverage": 0.1, "limit": 5, "beam": 3}
-    expected = attention_search(network, features, lengths, end=5, **settings)
-    found = Transcriber(network, decoding)(features, lengths)
-    assert found == [" ".join("".join(SYMBOLS[token] for token in each[0].tokens).split()) for each in expected]
-    assert found[0]
+    ctc = CtcPrefix(network.output(features).log_softmax(2), lengths, 0, 5)
+    answers = []
+    for weight, joint in ((0.0, {}), (None, {"ctc": ctc, "ctc_weight": 0.2}), (0.8, {"ctc": ctc, "ctc_weight": 0.8})):
+        expected = attention_search(network, features, lengths, end=5, **settings, **joint)
+        found = Transcriber(network, Decoding(method="attention", **settings, ctc_weight=weight))(features, lengths)
+        assert found == [" ".join("".join(SYMBOLS[token] for token in each[0].tokens).split()) for each in expected]
+        answers.append(found[0])
+    assert len(set(answers)) == 3
+    assert all(answers)
+
+
+def test_without_ctc_the_decoder_searches_alone(spoken):
+    alone, both = Attending(), Attending()
+    alone.has_ctc = False
+    texts = Transcriber(both, Decoding(method="attention", ctc_weight=0))(*spoken)
+    assert Transcriber(alone, Decoding(method="attention"))(*spoken) == texts
+    assert Transcriber(both, Decoding(method="attention"))(*spoken) != texts
+    with pytest.raises(BadOption, match=r"wants a network with CTC beside its decoder(.*\n)*.*ctc_weight=0.3"):
+        Transcriber(alone, Decoding(method="attention", ctc_weight=0.3))
 
 
 def test_the_quickest_way(spoken):

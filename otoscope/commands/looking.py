@@ -68,7 +68,7 @@ def compare(
     network = otoscope.load(runs[0])
     chosen = read_chosen(corpus, where, ctm, strict)
     with terminal.stage("features") as progress:
-        speech = otoscope.listen(chosen, mels=getattr(network, "mels", 128), strict=strict, progress=progress)
+        speech = otoscope.listen(chosen, network=network, strict=strict, progress=progress)
     options: dict[str, Any] = {"interval": interval, "baseline": baseline, "preset": preset}
     options |= {"layers": layers or "*", "measures": measures or ["svcca", "cka"], "align": align, "maps": maps}
     with terminal.stage("similarities") as progress:

@@ -63,14 +63,13 @@ def performance(
     network = otoscope.load(runs[0])
     chosen = read_chosen(corpus, where, None, strict, need_text=True)
     with terminal.stage("features") as progress:
-        mels = getattr(network, "mels", 128)
-        clean = otoscope.listen(chosen, mels=mels, strict=strict, progress=progress)
+        clean = otoscope.listen(chosen, network=network, strict=strict, progress=progress)
     conditions: dict[str, Any] = {CLEAN: clean}
     for snr_db in noise or ():
         with terminal.stage(name := f"noise {snr_db:g} dB") as progress:
             # What cannot be heard at all was left out above.
             louder = otoscope.noisy(clean.utterances, snr_db, seed=seed)
-            conditions[name] = otoscope.listen(louder, mels=mels, strict=strict, progress=progress)
+            conditions[name] = otoscope.listen(louder, network=network, strict=strict, progress=progress)
     with terminal.stage("recognising, comparing") as progress:
         found = otoscope.similarity_and_performance(
             runs,

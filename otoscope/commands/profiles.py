@@ -71,7 +71,7 @@ def profile(
     network = otoscope.load(run, epoch)
     chosen = read_chosen(corpus, where, ctm, strict)
     with terminal.stage("features") as progress:
-        speech = otoscope.listen(chosen, mels=network.mels, strict=strict, progress=progress)
+        speech = otoscope.listen(chosen, network=network, strict=strict, progress=progress)
     asked: dict[str, Any] = {"layers": layers or "*", "preset": preset, "instances": instances, "strict": strict}
     asked |= {"by": tuple(by)} if by else {}
     with terminal.stage("profiles") as progress:

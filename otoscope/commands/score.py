@@ -112,6 +112,10 @@ def score(
         Path | None,
         typer.Option("--lexicon", metavar="FILE", help="With --method beam: the only words.", rich_help_panel=RUN),
     ] = None,
+    ctc_weight: Annotated[
+        float | None,
+        typer.Option("--ctc-weight", help="With --method attention: share of CTC, from 0.", rich_help_panel=RUN),
+    ] = None,
     strict: StrictOption = False,
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -130,9 +134,8 @@ def score(
                 wanted="--where, --epoch, --transcripts, --strict, --json",
             )
         decoding = {"method": method, "beam": beam, "lm": lm, "lm_weight": lm_weight, "bonus": bonus}
-        _score_run(
-            Terminal(as_json=json), run, corpus, where, epoch, strict, {**decoding, "lexicon": lexicon}, transcripts
-        )
+        decoding |= {"lexicon": lexicon, "ctc_weight": ctc_weight}
+        _score_run(Terminal(as_json=json), run, corpus, where, epoch, strict, decoding, transcripts)
         return
     if run is not None or corpus is not None or where or epoch is not None or transcripts or strict:
         raise BadOption(
@@ -207,7 +210,7 @@ def _score_run(
     network = otoscope.load(run, epoch)
     chosen = read_chosen(corpus, where, None, strict, need_text=True)
     with terminal.stage("features") as progress:
-        speech = otoscope.listen(chosen, mels=network.mels, strict=strict, progress=progress)
+        speech = otoscope.listen(chosen, network=network, strict=strict, progress=progress)
     with terminal.stage("recognising") as progress:
         scored = otoscope.score_recogniser(network, speech, decoding=decoding, progress=progress)
     speakers = {name: counts.as_dict() for name, counts in scored["speakers"].items()}

@@ -79,8 +79,8 @@ def train(
 
     def speech() -> Any:
         with terminal.stage("features") as progress:
-            mels = {"mels": int(network["mels"])} if "mels" in network else {}
-            heard.append(otoscope.listen(chosen, strict=strict, progress=progress, **mels))
+            bands = {name: network[name] for name in ("mels", "top_hz") if name in network}
+            heard.append(otoscope.listen(chosen, strict=strict, progress=progress, **bands))
         return heard[0]
 
     def on_epoch(entry: dict[str, Any]) -> None:

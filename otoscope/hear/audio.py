@@ -59,9 +59,9 @@ def mel_to_hz(mel: ArrayLike) -> np.ndarray:
     return np.where(mel < break_mel, mel * _LINEAR_HZ_A_MEL, high)
 
 
-def mel_frequencies(mels: int = MELS, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+def mel_frequencies(mels: int = MELS, top_hz: float = TOP_HZ) -> np.ndarray:
     """The centre frequency in Hz of each mel band, shape `(mel,)`."""
-    return mel_to_hz(np.linspace(0.0, float(hz_to_mel(sample_rate / 2)), mels + 2))[1:-1]
+    return mel_to_hz(np.linspace(0.0, float(hz_to_mel(top_hz)), mels + 2))[1:-1]
 
 
 @functools.cache
@@ -125,10 +125,7 @@ def features(audio: ArrayLike, sample_rate: int, mels: int = MELS, *, top_hz: fl
         raise BadInput(
             "the sample rate cannot be", got=f"{sample_rate} Hz", wanted="a whole number above 0, such as 16000"
         )
-    if not _number(top_hz) or not LEAST_TOP_HZ <= top_hz <= TOP_HZ:
-        raise BadOption(
-            "mel bands cannot end there", got=f"top_hz={top_hz!r}", wanted=f"{LEAST_TOP_HZ:g} to {TOP_HZ:g} Hz"
-        )
+    require_top_hz(top_hz)
     if not np.isfinite(samples).all():
         raise BadInput(
             "the recording has samples that are not finite",
@@ -138,6 +135,18 @@ def features(audio: ArrayLike, sample_rate: int, mels: int = MELS, *, top_hz: fl
     if sample_rate != SAMPLE_RATE:
         samples = soxr.resample(samples, sample_rate, SAMPLE_RATE, quality="HQ")
     return normalise(log_mel(samples, mels, float(top_hz)))
+
+
+def require_top_hz(top_hz: float) -> None:
+    """Refuse what cannot be the upper end of mel bands.
+
+    Raises:
+        BadOption: no number from 1000 to 8000 Hz.
+    """
+    if not _number(top_hz) or not LEAST_TOP_HZ <= top_hz <= TOP_HZ:
+        raise BadOption(
+            "mel bands cannot end there", got=f"top_hz={top_hz!r}", wanted=f"{LEAST_TOP_HZ:g} to {TOP_HZ:g} Hz"
+        )
 
 
 def _number(value: object) -> bool:

@@ -10,6 +10,12 @@ token `j` paid to frame `i`, a hypothesis is worth (equation 14)
 α is `length_normalisation` (0 leaves log P as it is), β `coverage`. All hypotheses still open after a step are equally
 long; they are ranked by log P, and `s` ranks those that have ended. The search of an utterance goes on until no open
 hypothesis can come before the best that have ended.
+
+Where CTC has been trained beside the decoder, both can search together (Watanabe et al. 2017; Hori et al. 2017). With
+`ψ(Y)` what CTC gives all sentences that begin with `Y`, or of an ended one its own probability, and `λ` the
+`ctc_weight`, in place of log P stands
+
+    (1 - λ) log P(Y | X) + λ log ψ(Y)
 """
 
 from __future__ import annotations
@@ -22,9 +28,13 @@ import torch
 from torch import Tensor
 
 from otoscope.base import BadInput, BadOption
-from otoscope.learn.beam import NORMALISED, Hypothesis, Text, check_beam
+from otoscope.learn.beam import Hypothesis, Text, check_beam
+from otoscope.learn.ctc_prefix import CtcPrefix
+from otoscope.learn.decode import require_normalised
+from otoscope.learn.decoder_memory import DecoderMemory
 
 BEAM = 8
+CTC_WEIGHT = 0.2
 # Attention a frame has had at least: one that was never looked at would make any hypothesis worthless.
 LEAST_COVERAGE = 1e-6
 
@@ -72,6 +82,8 @@ def attention_search(
     coverage: float = 0.0,
     limit: int | None = None,
     text: Text | None = None,
+    ctc: CtcPrefix | None = None,
+    ctc_weight: float = CTC_WEIGHT,
 ) -> list[list[Hypothesis]]:
     """Decode a batch; the hypotheses of all its utterances go through the decoder together.
 
@@ -88,13 +100,15 @@ def attention_search(
         limit: tokens of the longest sentence, the end not among them; as many as the utterance has frames unless given.
             After the last only the end may follow.
         text: symbol numbers to text; hypotheses have none unless given.
+        ctc: the posteriors of the same utterances, for the joint search.
+        ctc_weight: λ, above 0 and below 1; says nothing without `ctc`.
 
     Returns:
         For each utterance its hypotheses, best first: tokens without the end, and `s` as score. An utterance without
         frames has one without tokens, of score 0. One whose open hypotheses all come to probability 0 has none.
 
     Raises:
-        BadInput: log-probabilities that are none.
+        BadInput: log-probabilities that are none; decoder and CTC have not the same symbols.
         BadOption: an option out of its range.
     """
     check_beam(beam, nbest)
@@ -106,6 +120,8 @@ def attention_search(
             got=f"length_normalisation={length_normalisation}, coverage={coverage}, limit={limit}",
             wanted="length_normalisation from 0 to 1, coverage and limit 0 or more",
         )
+    if ctc is not None and not 0 < ctc_weight < 1:
+        raise BadOption("ctc_weight is CTC's share of the score", got=ctc_weight, wanted="above 0 and below 1")
     text = text or (lambda ids: "")
     found: list[list[Hypothesis]] = [[Hypothesis((), 0.0, text(()))] for _ in range(len(states))]
     spoken = (lengths > 0).nonzero().flatten()
@@ -113,6 +129,8 @@ def attention_search(
         limits = lengths[spoken].tolist() if limit is None else [limit] * len(spoken)
         search = _Search(decoder, states[spoken], lengths[spoken], limits, end, beam, nbest)
         search.alpha, search.beta = length_normalisation, coverage
+        if ctc is not None:
+            search.ctc, search.weight, search.prefixes = ctc, ctc_weight, ctc.start(spoken)
         search.run(end if begin is None else begin)
         for index, finished in zip(spoken.tolist(), search.finished, strict=True):
             ranked = sorted(finished, key=lambda entry: (-entry[0], entry[1]))
@@ -123,7 +141,9 @@ def attention_search(
 class _Search:
     """The open hypotheses of all utterances as a grid `(utterance, place)`, flattened where the decoder sees them."""
 
-    alpha = beta = 0.0
+    alpha = beta = weight = 0.0
+    ctc: CtcPrefix | None = None
+    prefixes: DecoderMemory
 
     def __init__(
         self, decoder: Decoder, states: Tensor, lengths: Tensor, limits: list[int], end: int, beam: int, nbest: int
@@ -145,8 +165,22 @@ class _Search:
             length += 1
             values, memory, attention = self.decoder.step(latest, self.memory)
             if length == 1:
-                require_normalised(values)
-            latest = self._advance(values.double(), memory, attention, length)
+                require_normalised(values, "the decoder")
+            values = values.double()
+            if self.ctc is not None:
+                gained, self.prefixes = self.ctc.step(latest, self.prefixes)
+                values = self._joint(values, gained)
+            latest = self._advance(values, memory, attention, length)
+
+    def _joint(self, values: Tensor, gained: Tensor) -> Tensor:
+        """Decoder and CTC in one, `(hypothesis, symbol)`; like log-probabilities these are at most 0."""
+        if values.shape != gained.shape:
+            raise BadInput(
+                "the decoder and CTC have not the same symbols",
+                got=f"{values.shape[1]} and {gained.shape[1]}, the end among them",
+                wanted="as many",
+            )
+        return (1 - self.weight) * values + self.weight * gained
 
     def _advance(self, values: Tensor, memory: Any, attention: Tensor, length: int) -> Tensor:
         """Extend every hypothesis by one token, the `length`-th, and keep the best; returns the new latest tokens."""
@@ -225,6 +259,8 @@ class _Search:
         if not going:
             return index
         self.memory = memory.select(index)
+        if self.ctc is not None:
+            self.prefixes = self.prefixes.select(index)
         if self.beta:
             self.seen = self.seen[index]
         return torch.tensor([token for entries in grid for _, _, token in entries], dtype=torch.long, device=device)
@@ -237,20 +273,3 @@ class _Search:
         heap = self.finished[self.open[row]]
         longest = length_penalty(max(self.limits[self.open[row]], length) + 1, self.alpha)
         return len(heap) == self.nbest and heap[0][0] >= best / longest
-
-
-def require_normalised(values: Tensor) -> None:
-    """Refuse what are no log-probabilities `(row, symbol)`.
-
-    Raises:
-        BadInput: naming what they add up to.
-    """
-    sums = values.double().exp().sum(1)
-    wrong = (~((sums - 1).abs() <= NORMALISED)).nonzero().flatten()
-    if len(wrong):
-        raise BadInput(
-            "the decoder gives no log-probabilities",
-            got=f"they add up to {float(sums[wrong[0]]):.4g}",
-            wanted="1 over the symbols",
-            remedy="take the log_softmax of its logits, and look for values that are not finite",
-        )

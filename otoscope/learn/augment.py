@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from otoscope.base import BadInput, derive_seed
-from otoscope.hear.audio import HOP_SAMPLES, SAMPLE_RATE, features, one_thread, utterance_features
+from otoscope.hear.audio import HOP_SAMPLES, SAMPLE_RATE, TOP_HZ, features, one_thread, utterance_features
 from otoscope.hear.noise import BABBLE_VOICES, add_noise
 from otoscope.hear.utterance import Utterance, duration_s, load_audio
 
@@ -65,8 +65,10 @@ class Recording:
         perturbation: Perturbation | None = None,
         seed: int = 0,
         others: Sequence[Utterance] = (),
+        *,
+        top_hz: float = TOP_HZ,
     ):
-        self.utterance, self.mels, self.seed, self.others = utterance, mels, seed, others
+        self.utterance, self.mels, self.top_hz, self.seed, self.others = utterance, mels, top_hz, seed, others
         self.perturbation = perturbation or Perturbation()
         if utterance.audio is None:
             self.frames = len(utterance_features(utterance, mels))
@@ -84,9 +86,9 @@ class Recording:
         """
         with one_thread():
             if epoch == 0 or not self.perturbation or self.utterance.audio is None:
-                return utterance_features(self.utterance, self.mels)
+                return utterance_features(self.utterance, self.mels, top_hz=self.top_hz)
             samples, rate = load_audio(self.utterance)
-            return features(self.perturbed(samples, rate, epoch), SAMPLE_RATE, self.mels)
+            return features(self.perturbed(samples, rate, epoch), SAMPLE_RATE, self.mels, top_hz=self.top_hz)
 
     def perturbed(self, samples: NDArray[np.floating], rate: int, epoch: int) -> NDArray[np.floating]:
         """The samples of an epoch, `(sample,)` at 16 kHz."""

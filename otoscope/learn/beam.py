@@ -23,11 +23,10 @@ from torch import Tensor
 from otoscope.base import BadInput, BadOption
 from otoscope.hear.text import decode
 from otoscope.learn.arpa import BEGIN, END, Arpa
+from otoscope.learn.decode import NORMALISED
 from otoscope.learn.fusion import Machine, machine
 
 BEAM = 16
-# How far the probabilities of a frame may be from adding up to 1: bfloat16 logits give about 0.01.
-NORMALISED = 0.03
 
 Text: TypeAlias = Callable[[Sequence[int]], str]
 """From symbol numbers to text: that of the network's units."""

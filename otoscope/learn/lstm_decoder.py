@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from otoscope.learn.decoder_memory import DecoderMemory, by_utterance
 from otoscope.learn.recogniser import valid
-from otoscope.learn.seq2seq import Decoder, DecoderMemory, replaced
+from otoscope.learn.seq2seq import Decoder, replaced
 
 
 class AdditiveAttention(nn.Module):
@@ -25,14 +26,17 @@ class AdditiveAttention(nn.Module):
         """U h_t, which every step shares: `(batch, frame, unit)`."""
         return self.key(states)
 
-    def forward(self, query: Tensor, keys: Tensor, states: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
-        """Query `(batch, unit)`, keys and states `(batch, frame, unit)`, `padding` `(batch, frame)` true where none is.
+    def forward(self, queries: Tensor, keys: Tensor, states: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries `(batch × place, unit)`, as many of each utterance; keys and states `(batch, frame, unit)`.
 
-        Returns: the context `(batch, unit)` and the weights `(batch, frame)`, 0 in padding, 1 in all.
+        `padding` `(batch, frame)` is true where none is.
+
+        Returns: contexts `(batch × place, unit)` and weights `(batch × place, frame)`, 0 in padding, 1 in all.
         """
-        scores = self.score(torch.tanh(self.query(query)[:, None] + keys)).squeeze(2)
-        weights = scores.masked_fill(padding, -torch.inf).softmax(1)
-        return torch.bmm(weights[:, None], states).squeeze(1), weights
+        asked = by_utterance(self.query(queries), len(keys))
+        scores = self.score(torch.tanh(asked[:, :, None] + keys[:, None])).squeeze(3)
+        weights = scores.masked_fill(padding[:, None], -torch.inf).softmax(2)
+        return torch.bmm(weights, states).flatten(0, 1), weights.flatten(0, 1)
 
 
 class LstmDecoder(Decoder):
@@ -73,9 +77,8 @@ class LstmDecoder(Decoder):
         padding = ~valid(lengths, states)
         # An utterance without frames would have nothing to look at.
         padding[:, 0] &= lengths > 0
-        return DecoderMemory(
-            states=states, padding=padding, keys=self.attention.keys(states), hidden=zeros, cell=zeros.clone()
-        )
+        shared = {"states": states, "padding": padding, "keys": self.attention.keys(states)}
+        return DecoderMemory(shared, {"hidden": zeros, "cell": zeros.clone()})
 
     def step(self, tokens: Tensor, memory: DecoderMemory) -> tuple[Tensor, DecoderMemory, Tensor]:
         """As `Decoder`."""
@@ -103,8 +106,8 @@ class LstmDecoder(Decoder):
 
     def _read(self, symbol: Tensor, memory: DecoderMemory) -> tuple[Tensor, DecoderMemory, Tensor]:
         """What a symbol is chosen from, state and context `(batch, unit)`; the memory after it; and the attention."""
-        hidden, cell = memory["hidden"].unbind(1), memory["cell"].unbind(1)
-        context, weights = self.attention(hidden[-1], memory["keys"], memory["states"], memory["padding"])
+        hidden, cell = memory.own["hidden"].unbind(1), memory.own["cell"].unbind(1)
+        context, weights = self.attention(hidden[-1], *(memory.shared[name] for name in ("keys", "states", "padding")))
         value = torch.cat([symbol, context], 1)
         new_hidden, new_cell = [], []
         for number, layer in enumerate(self.cells):
@@ -112,5 +115,5 @@ class LstmDecoder(Decoder):
             new_hidden.append(output)
             new_cell.append(kept)
             value = self.dropout(output)
-        after = DecoderMemory(memory, hidden=torch.stack(new_hidden, 1), cell=torch.stack(new_cell, 1))
+        after = memory.after(hidden=torch.stack(new_hidden, 1), cell=torch.stack(new_cell, 1))
         return torch.cat([value, context], 1), after, weights

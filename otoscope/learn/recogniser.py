@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from otoscope.hear.audio import MELS
+from otoscope.hear.audio import LEAST_TOP_HZ, MELS, TOP_HZ
 from otoscope.hear.text import GRAPHEMES
 from otoscope.learn.decode import greedy_ids
 from otoscope.learn.losses import ctc_losses
@@ -22,6 +22,9 @@ class RecogniserConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mels: int = Field(default=MELS, gt=0)
+    top_hz: float = Field(
+        default=TOP_HZ, ge=LEAST_TOP_HZ, le=TOP_HZ, description="where the mel bands end; below 4000 for telephones"
+    )
     symbols: tuple[str, ...] = GRAPHEMES
     blank: int = Field(default=0, ge=0)
     vocabulary: str = Field(default="", description="of word pieces, as train_vocabulary gives it; empty for graphemes")
@@ -47,6 +50,8 @@ class Recogniser(nn.Module):
         blank: which of them is CTC's blank.
         units: transcripts to symbol numbers and back.
         mels: width of the features.
+        top_hz: where their bands end.
+        bfloat16_on_cpu: whether training in bfloat16 is faster on a processor with AMX.
         has_ctc: whether it is trained with CTC, so that `forward` gives logits.
         loss_names: of what `losses` gives.
         layer_names: the modules that count as its layers, first to last.
@@ -59,6 +64,8 @@ class Recogniser(nn.Module):
     blank: int
     units: Units
     mels: int
+    top_hz: float
+    bfloat16_on_cpu: bool = False
     has_ctc: bool = True
     loss_names: tuple[str, ...] = ("loss",)
     layer_names: tuple[str, ...]
@@ -68,7 +75,8 @@ class Recogniser(nn.Module):
     def __init__(self, config: RecogniserConfig):
         super().__init__()
         self.config = config
-        self.symbols, self.blank, self.mels = config.symbols, config.blank, config.mels
+        self.symbols, self.blank = config.symbols, config.blank
+        self.mels, self.top_hz = config.mels, config.top_hz
         self.units = make_units(config.symbols, config.vocabulary)
 
     def output_length(self, frames: int) -> int:

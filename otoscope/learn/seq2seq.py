@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from otoscope.learn.decode import greedy_ids
+from otoscope.learn.decoder_memory import DecoderMemory
 from otoscope.learn.losses import ctc_losses, next_symbol_losses
 from otoscope.learn.recogniser import Recogniser, RecogniserConfig
 from otoscope.learn.units import END
@@ -40,14 +41,6 @@ class WriterConfig(RecogniserConfig):
         if END in self.symbols:
             raise ValueError(f"symbols: {END} is added to them, and must not be among them")
         return self
-
-
-class DecoderMemory(dict[str, Tensor]):
-    """What a decoder carries from step to step: tensors with the batch as first axis."""
-
-    def select(self, index: Tensor) -> DecoderMemory:
-        """The rows of this index, which may leave out, re-order and repeat."""
-        return DecoderMemory({name: tensor[index] for name, tensor in self.items()})
 
 
 class Decoder(nn.Module, ABC):

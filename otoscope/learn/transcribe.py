@@ -15,6 +15,7 @@ from otoscope.hear.text import decode
 from otoscope.learn import attention_search, beam
 from otoscope.learn.arpa import read_arpa
 from otoscope.learn.beam import CtcBeam, Text
+from otoscope.learn.ctc_prefix import CtcPrefix
 from otoscope.learn.decode import greedy_ids
 from otoscope.learn.flashlight import FlashlightBeam
 
@@ -24,7 +25,7 @@ _OPTIONS = {
     "beam": frozenset(
         "lm lm_units lm_weight bonus lexicon separator engine symbol_floor skip_blank symbol_beam".split()
     ),
-    "attention": frozenset("length_normalisation coverage limit".split()),
+    "attention": frozenset("length_normalisation coverage limit ctc_weight".split()),
 }
 
 
@@ -54,6 +55,12 @@ class Decoding(BaseModel):
     length_normalisation: float = Field(default=0.6, ge=0, le=1)
     coverage: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     limit: int | None = Field(default=None, ge=0)
+    ctc_weight: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="share of CTC in the score of an attention decoder's sentences; left out, 0.2 where there is CTC",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Decoding:
@@ -120,6 +127,15 @@ class Transcriber:
                 wanted="one that has",
                 remedy="method=beam, or greedy",
             )
+        has_ctc = getattr(network, "has_ctc", False)
+        weight = self.decoding.ctc_weight
+        self._ctc_weight = (attention_search.CTC_WEIGHT if has_ctc else 0.0) if weight is None else weight
+        if self._ctc_weight and not has_ctc:
+            raise BadOption(
+                "a joint search wants a network with CTC beside its decoder",
+                got=f"ctc_weight={self._ctc_weight}, and {type(network).__name__} without CTC",
+                wanted="ctc_weight=0",
+            )
 
     @torch.no_grad()
     def __call__(self, features: Tensor, lengths: Tensor) -> list[str]:
@@ -136,6 +152,10 @@ class Transcriber:
         return [self._text(ids) for ids in found]
 
     def _attend(self, states: Tensor, lengths: Tensor) -> list[str]:
+        ctc = None
+        if self._ctc_weight:
+            values = self.network.output(states).float().log_softmax(-1)
+            ctc = CtcPrefix(values, lengths, self.network.blank, self.network.end)
         found = attention_search.attention_search(
             self.network.decoder,
             states,
@@ -146,6 +166,8 @@ class Transcriber:
             coverage=self.decoding.coverage,
             limit=self.decoding.limit,
             text=self._text,
+            ctc=ctc,
+            ctc_weight=self._ctc_weight,
         )
         return [hypotheses[0].text if hypotheses else "" for hypotheses in found]
 

@@ -8,9 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from otoscope.learn.decoder_memory import DecoderMemory, by_utterance
 from otoscope.learn.positions import positions
 from otoscope.learn.recogniser import valid
-from otoscope.learn.seq2seq import Decoder, DecoderMemory, replaced
+from otoscope.learn.seq2seq import Decoder, replaced
 
 
 class DecoderBlock(nn.TransformerDecoderLayer):
@@ -22,10 +23,12 @@ class DecoderBlock(nn.TransformerDecoderLayer):
     def step(
         self, value: Tensor, past: tuple[Tensor, Tensor], states: tuple[Tensor, Tensor], padding: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
-        """One symbol `(batch, unit)`, keys and values `(batch, step, unit)` of those before it and of the states.
+        """One symbol `(hypothesis, unit)`, keys and values `(hypothesis, step, unit)` of those before it.
+
+        Keys and values of the states are `(utterance, frame, unit)`, with as many hypotheses of each utterance.
 
         Returns: the block's output, the keys and values with this symbol's, and the attention to the states
-        `(batch, frame)`, the mean over heads.
+        `(hypothesis, frame)`, the mean over heads.
         """
         normed = self.norm1(value)
         keys, values = (
@@ -48,22 +51,24 @@ def keys_and_values(attention: nn.MultiheadAttention, values: Tensor) -> tuple[T
 
 
 def attend(
-    attention: nn.MultiheadAttention, query: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None = None
+    attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor, values: Tensor, padding: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Scaled dot-product attention of one query `(batch, unit)` with a module's weights, from its keys and values.
+    """Scaled dot-product attention with a module's weights: queries `(batch × place, unit)`, as many of each utterance.
 
-    Returns: what is seen `(batch, unit)`, and the weights `(batch, frame)`, their mean over heads.
+    Keys and values are `(batch, frame, unit)`, `padding` `(batch, frame)` is true where none is.
+
+    Returns: what is seen `(batch × place, unit)`, and the weights `(batch × place, frame)`, their mean over heads.
     """
     heads, size = attention.num_heads, attention.head_dim
-    query = nn.functional.linear(query, attention.in_proj_weight.chunk(3)[0], attention.in_proj_bias.chunk(3)[0])
-    query = query.view(-1, heads, size)
+    queries = nn.functional.linear(queries, attention.in_proj_weight.chunk(3)[0], attention.in_proj_bias.chunk(3)[0])
+    queries = by_utterance(queries, len(keys)).unflatten(2, (heads, size))
     keys, values = (tensor.unflatten(2, (heads, size)) for tensor in (keys, values))
-    scores = torch.einsum("bhu,bfhu->bhf", query, keys) / math.sqrt(size)
+    scores = torch.einsum("bphu,bfhu->bhpf", queries, keys) / math.sqrt(size)
     if padding is not None:
-        scores = scores.masked_fill(padding[:, None], -torch.inf)
+        scores = scores.masked_fill(padding[:, None, None], -torch.inf)
     weights = scores.softmax(-1)
-    seen = torch.einsum("bhf,bfhu->bhu", weights, values).flatten(1)
-    return attention.out_proj(seen), weights.mean(1)
+    seen = torch.einsum("bhpf,bfhu->bphu", weights, values).flatten(2).flatten(0, 1)
+    return attention.out_proj(seen), weights.mean(1).flatten(0, 1)
 
 
 class TransformerDecoder(Decoder):
@@ -96,25 +101,27 @@ class TransformerDecoder(Decoder):
     def start(self, states: Tensor, lengths: Tensor) -> DecoderMemory:
         """As `Decoder`."""
         states, padding = self._states(states, lengths)
-        memory = DecoderMemory(padding=padding)
+        memory = DecoderMemory({"padding": padding}, {})
         nothing = states.new_zeros(len(states), 0, states.shape[2])
         for number, block in enumerate(self._blocks()):
             keys, values = keys_and_values(block.multihead_attn, states)
-            memory |= {f"state_keys{number}": keys, f"state_values{number}": values}
-            memory |= {f"keys{number}": nothing, f"values{number}": nothing}
+            memory.shared.update({f"keys{number}": keys, f"values{number}": values})
+            memory.own.update({f"keys{number}": nothing, f"values{number}": nothing})
         return memory
 
     def step(self, tokens: Tensor, memory: DecoderMemory) -> tuple[Tensor, DecoderMemory, Tensor]:
         """As `Decoder`; the attention is that of the last block."""
         value = self.embedding(tokens)
-        value = value + positions(value.new_empty(1, memory["keys0"].shape[1] + 1, value.shape[1]))[-1]
-        after, weights = DecoderMemory(memory), memory["padding"]
+        steps = memory.own["keys0"].shape[1]
+        value = value + positions(value.new_empty(1, steps + 1, value.shape[1]))[-1]
+        padding = memory.shared["padding"]
+        weights, after = padding, dict[str, Tensor]()
         for number, block in enumerate(self._blocks()):
-            past = memory[f"keys{number}"], memory[f"values{number}"]
-            states = memory[f"state_keys{number}"], memory[f"state_values{number}"]
-            value, (keys, values), weights = block.step(value, past, states, memory["padding"])
-            after |= {f"keys{number}": keys, f"values{number}": values}
-        return self._logits(value).log_softmax(-1), after, weights
+            names = f"keys{number}", f"values{number}"
+            past, states = ((kept[names[0]], kept[names[1]]) for kept in (memory.own, memory.shared))
+            value, present, weights = block.step(value, past, states, padding)
+            after |= dict(zip(names, present, strict=True))
+        return self._logits(value).log_softmax(-1), memory.after(**after), weights
 
     def forward(self, states: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
         """As `Decoder`. Its own symbols are those of a first pass with the right ones (Mihaylova & Martins 2019)."""

@@ -98,6 +98,8 @@ class ConvolutionLayer(nn.Module):
 class Wav2Letter(Recogniser):
     """The network; its layers are `layer1` … `layerN`."""
 
+    bfloat16_on_cpu = True
+
     def __init__(self, config: Wav2LetterConfig):
         super().__init__(config)
         plan = [*config.hidden, ConvolutionConfig(units=len(config.symbols), kernel=1)]

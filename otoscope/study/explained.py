@@ -28,7 +28,7 @@ from otoscope.reduce.profile_options import CHOICES, PRESETS
 from otoscope.reduce.profiles import Profiles
 from otoscope.study.groupings import SYMBOL, By, Grouping, Labels, membership
 from otoscope.study.predictions import Predictions, at_home, predict
-from otoscope.study.speech import Speech, heard_by, mels_of, unpadded
+from otoscope.study.speech import Speech, bands_of, heard_by, unpadded
 
 INSTANCES = CHOICES["instances"]
 DEFAULT_BY = ("symbol", "phone")
@@ -91,10 +91,10 @@ class Explained:
             self.batch_size,
             progress,
         )
-        mels = mels_of(network)
+        bands = bands_of(network)
         sums.frame_s = {str(layer): layer.stride_s for layer in self.layers}
-        standard = mels == MELS and self.survey[0].width == mels
-        sums.frequency_hz = list(map(float, mel_frequencies(mels))) if standard else None
+        standard = bands.mels == MELS == self.survey[0].width
+        sums.frequency_hz = list(map(float, mel_frequencies(*bands))) if standard else None
         sums.facts["gradients"] = f"{gradients.method}: {gradients.reason}"
         return sums
 

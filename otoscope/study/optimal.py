@@ -22,7 +22,7 @@ from otoscope.probe.optimal import PRESETS, OptimalInputs, Recipe, make_recipe, 
 from otoscope.probe.taps import INPUT
 from otoscope.reduce.profiles import Profiles
 from otoscope.study.results import save_table
-from otoscope.study.speech import mels_of
+from otoscope.study.speech import bands_of
 
 UnitSet: TypeAlias = int | Iterable[int] | Mapping[int, float] | xr.DataArray
 """Units to maximise; or with weights, negative to minimise; or their r with a coordinate `unit` (`top_units`)."""
@@ -102,8 +102,8 @@ def optimal_inputs(
             {"long_name": "L1 outweighs every gradient at the start"},
         ),
     }
-    if mels == mels_of(network):
-        coords["frequency"] = ("mel", mel_frequencies(mels), {"units": "Hz"})
+    if mels == bands_of(network).mels:
+        coords["frequency"] = ("mel", mel_frequencies(*bands_of(network)), {"units": "Hz"})
     return xr.Dataset(
         {
             "input": (

@@ -219,6 +219,7 @@ def _controlled_input(speech: Speech, reading: Reading) -> Speech:
         return speech
     for index, frames in enumerate(speech.lengths):
         if frames >= wanted:
-            return Speech([speech.utterances[index]], [speech.features[index][:wanted]], speech.problems)
+            start = [speech.features[index][:wanted]]
+            return Speech([speech.utterances[index]], start, speech.problems, speech.top_hz)
     longest = max(speech.lengths)
     raise BadOption("no utterance is as long as the preset's input", got=f"{longest} frames", wanted=f"{wanted}")

@@ -199,7 +199,7 @@ def recorded_examples(
     found = []
     for utterance in utterances:
         try:
-            recording = Recording(utterance, network.mels, config.perturb, config.seed, others)
+            recording = Recording(utterance, network.mels, config.perturb, config.seed, others, top_hz=network.top_hz)
             found.append(make_example(utterance.id, recording, utterance.text, network))
         except OtoscopeError as error:
             if strict:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from otoscope.base import BadInput, OtoscopeError, Progress, silent
-from otoscope.hear.audio import HOP_S, MELS, one_thread, pad_batch, utterance_features
+from otoscope.hear.audio import HOP_S, MELS, TOP_HZ, one_thread, pad_batch, require_top_hz, utterance_features
 from otoscope.hear.corpus import Corpus, Problem, Utterance
 from otoscope.study.features import Chosen, Features, frames_of
 
 
 @dataclass
 class Speech:
-    """Utterances with their features `(frame, mel)`, in the same order, and what was left out."""
+    """Utterances with their features `(frame, mel)`, in the same order, and what was left out.
+
+    Attributes:
+        top_hz: where the bands of the features end, in Hz; None where nobody knows.
+    """
 
     utterances: list[Utterance] = field(default_factory=list)
     features: Sequence[Tensor] = field(default_factory=Features)
     problems: list[Problem] = field(default_factory=list)
+    top_hz: float | None = None
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -37,7 +43,8 @@ class Speech:
 
     def among(self, indices: Sequence[int]) -> Speech:
         """Some of the utterances, without the problems."""
-        return Speech([self.utterances[index] for index in indices], Chosen(self.features, indices))
+        utterances = [self.utterances[index] for index in indices]
+        return Speech(utterances, Chosen(self.features, indices), top_hz=self.top_hz)
 
     def batches(self, size: int, among: Sequence[int] | None = None) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Indices, padded features `(batch, frame, mel)` and lengths; utterances of like length together.
@@ -52,26 +59,36 @@ class Speech:
 
 
 def listen(
-    utterances: Iterable[Utterance], *, mels: int = MELS, strict: bool = False, progress: Progress = silent
+    utterances: Iterable[Utterance],
+    *,
+    mels: int = MELS,
+    top_hz: float = TOP_HZ,
+    network: nn.Module | None = None,
+    strict: bool = False,
+    progress: Progress = silent,
 ) -> Speech:
-    """Compute the features of utterances.
+    """Compute the features of utterances: `mels` bands from 0 to `top_hz` Hz, or those that a network takes.
 
     A recording that cannot be read is left out and listed in `.problems`, beside what a corpus had left out itself;
     `strict` raises instead.
 
     Raises:
         BadInput: none can be used; with `strict`, the first that cannot.
+        BadOption: a `top_hz` that cannot be.
     """
+    if network is not None:
+        mels, top_hz = bands_of(network)
+    require_top_hz(top_hz)
     problems = list(utterances.problems) if isinstance(utterances, Corpus) else []
     if strict and problems:
         raise BadInput("the corpus has rows that cannot be used", got="; ".join(map(str, problems[:3])), wanted="none")
     listed = list(utterances)
     features, seconds = Features(), 0.0
-    speech = Speech(features=features, problems=problems)
+    speech = Speech(features=features, problems=problems, top_hz=top_hz)
     for number, utterance in enumerate(listed):
         try:
             with one_thread():
-                frames = utterance_features(utterance, mels)
+                frames = utterance_features(utterance, mels, top_hz=top_hz)
         except OtoscopeError as error:
             if strict:
                 raise
@@ -90,21 +107,29 @@ def listen(
     return speech
 
 
-def mels_of(network: nn.Module) -> int:
-    """How many mel bins a network takes; ours say, others are given the usual 128."""
-    mels = getattr(network, "mels", MELS)
-    return mels if isinstance(mels, int) else MELS
+class Bands(NamedTuple):
+    """What features a network takes."""
+
+    mels: int
+    top_hz: float
+
+
+def bands_of(network: nn.Module) -> Bands:
+    """How many mel bands, and where they end in Hz; our networks say, others are given the usual 128 up to 8 kHz."""
+    mels, top_hz = getattr(network, "mels", MELS), getattr(network, "top_hz", TOP_HZ)
+    return Bands(mels if isinstance(mels, int) else MELS, top_hz if isinstance(top_hz, (int, float)) else TOP_HZ)
 
 
 def heard_by(network: nn.Module, corpus: Iterable[Utterance] | Speech, *, strict: bool = False) -> Speech:
     """The features that a network takes: those given, or computed from utterances.
 
     Raises:
-        BadInput: none can be used, or features were given that have another number of mel bins than the network.
+        BadInput: none can be used, or features were given that have another number of mel bands than the network, or
+            bands that end elsewhere.
     """
     if not isinstance(corpus, Speech):
-        return listen(corpus, mels=mels_of(network), strict=strict)
-    mels = getattr(network, "mels", None)
+        return listen(corpus, network=network, strict=strict)
+    mels, top_hz = getattr(network, "mels", None), getattr(network, "top_hz", None)
     # Those of one speech were computed alike.
     found = sorted({frames.shape[1] for frames in corpus.features[:1]})
     if isinstance(mels, int) and found != [mels]:
@@ -113,6 +138,13 @@ def heard_by(network: nn.Module, corpus: Iterable[Utterance] | Speech, *, strict
             got=f"{', '.join(map(str, found)) or 'no'} mel bins",
             wanted=f"{mels}",
             remedy=f"compute them with mels={mels}",
+        )
+    if top_hz is not None and corpus.top_hz not in (None, top_hz):
+        raise BadInput(
+            "the features do not fit the network",
+            got=f"mel bands from 0 to {corpus.top_hz:g} Hz",
+            wanted=f"from 0 to {top_hz:g} Hz, as in its training",
+            remedy=f"compute them with top_hz={top_hz:g}",
         )
     return corpus
 
