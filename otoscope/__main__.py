@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from otoscope.base import OtoscopeError
-from otoscope.commands import corpus, looking, performance, profiles, score, training
+from otoscope.commands import corpus, looking, performance, profiles, reproduce, score, training
 
 app = typer.Typer(
     name="otoscope",
@@ -27,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(corpus.app, name="corpus")
+app.add_typer(reproduce.app, name="reproduce")
 # In the order of `otoscope --help`.
 for command in (
     training.demo,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -22,32 +23,16 @@ from otoscope.hear.corpus import Utterance, load_audio, read_corpus
 from otoscope.learn.networks import network_values, read_config
 from otoscope.learn.train import TrainConfig
 from otoscope.study.console import Terminal
+from otoscope.study.insights_settings import NETWORKS, SMALL
+from otoscope.study.series import chosen, part_of, run_series
+from otoscope.study.series_tables import Job, rows_of, write_tables
 from otoscope.study.speech import Speech
 
 RATE = 8000
 YAMLS = sorted(
-    path for name in ("insights-small", "insights-switchboard", "gradnap-librispeech", "digits-real")
+    path for name in ("insights-switchboard", "gradnap-librispeech", "digits-real")
     for path in (RECIPES / name).glob("*.yaml")
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def small():
-    return script("insights-small/run.py")
-
-
-@pytest.fixture(scope="module")
-def series(small):
-    import series
-
-    return series
-
-
-@pytest.fixture(scope="module")
-def tables(series):
-    import series_tables
-
-    return series_tables
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +50,9 @@ def test_every_recipe_can_be_read(path: Path) -> None:
         assert path.stem == f"conv-lstm-{len(config.channels)}"
 
 
-def test_the_papers_networks_have_the_papers_layers(small) -> None:
-    assert (*(f"conv-lstm-{n}" for n in (6, 5, 4, 3, 2, 1)), "lstm", "transformer") == small.NETWORKS
-    for folder in ("insights-small", "insights-switchboard"):
-        assert {path.stem for path in (RECIPES / folder).glob("*.yaml")} == set(small.NETWORKS)
+def test_the_papers_networks_have_the_papers_layers() -> None:
+    assert (*(f"conv-lstm-{n}" for n in (6, 5, 4, 3, 2, 1)), "lstm", "transformer") == NETWORKS
+    assert {path.stem for path in (RECIPES / "insights-switchboard").glob("*.yaml")} == set(NETWORKS)
     transformer = read_config(
         {k: v for k, v in network_values(otoscope.read_recipe(RECIPES / "insights-switchboard" / "transformer.yaml")[0])
          .items() if k != "vocabulary"}
@@ -91,27 +75,27 @@ def heard() -> Speech:
     )  # fmt: skip
 
 
-def test_a_series_is_trained_scored_and_not_done_twice(small, series, tmp_path: Path) -> None:
-    recipes = tmp_path / "recipes"
-    for name in ("conv-lstm-2", "lstm"):
-        tiny(RECIPES / "insights-small" / f"{name}.yaml", recipes)
-    jobs = small.jobs(tmp_path / "runs", ["conv-lstm-2", "lstm"], [0, 1], recipes)
+def test_a_series_is_trained_scored_and_not_done_twice(tmp_path: Path) -> None:
+    few = {"layers": 2, "units": 8, "decoder_units": 8, "decoder_layers": 1, "embedding": 4, "attention_units": 4}
+    few_maps = {**few, "channels": (2, 2)}
+    settings = dataclasses.replace(SMALL, of_network={"conv-lstm-2": few_maps, "lstm": few})
+    jobs = settings.jobs(tmp_path / "runs", ["conv-lstm-2", "lstm"], [0, 1], epochs=2)
     assert [job.name for job in jobs] == ["conv-lstm-2-s0", "lstm-s0", "conv-lstm-2-s1", "lstm-s1"]
-    out, speech, given = tmp_path / "runs", heard(), {"epochs": 2, "terminal": Terminal()}
-    assert series.run_series(out, jobs, speech, estimate=True, **given) == []
+    out, speech, given = tmp_path / "runs", heard(), {"terminal": Terminal()}
+    assert run_series(out, jobs, speech, estimate=True, **given) == []
     assert not list(out.glob("*/checkpoints"))
     # A series that ended early: one network of four.
-    series.run_series(out, jobs[:1], speech, **given)
+    run_series(out, jobs[:1], speech, **given)
     first = jobs[0].folder / "checkpoints" / "epoch-002.safetensors"
     written = first.stat().st_mtime_ns
-    rows = series.run_series(out, jobs, speech, beam=2, **given)
+    rows = run_series(out, jobs, speech, beam=2, **given)
     assert first.stat().st_mtime_ns == written
     assert {path.name for path in out.iterdir()} >= {"wer.csv", "table.md", "wer-beam-2.csv", "log.txt"}
     told = list(csv.DictReader((out / "wer.csv").open()))
     assert Counter(row["seed"] for row in told) == {"0": 4, "1": 4, "all": 4}
     # The same counts as scoring by the command's way.
     network = otoscope.load(jobs[1].folder)
-    wanted = otoscope.score_recogniser(network, series.part_of(speech, "split=test; condition=noisy"))["total"]
+    wanted = otoscope.score_recogniser(network, part_of(speech, "split=test; condition=noisy"))["total"]
     (row,) = [row for row in rows if (row.network, row.seed, row.condition) == ("lstm", 0, "noisy")]
     assert (row.words, row.sub, row.deletions, row.ins) == (wanted.words, wanted.sub, wanted.deletions, wanted.ins)
     assert row.parameters == sum(p.numel() for p in network.parameters())
@@ -121,8 +105,8 @@ def test_a_series_is_trained_scored_and_not_done_twice(small, series, tmp_path: 
     assert "4 networks, 1 of them begun or done: about" in log
 
 
-def scored(tables, folder: Path, network: str, seed: int, columns: dict[str, list[list[object]]]):
-    job = tables.Job(network, Path("x.yaml"), seed, folder, "", "", dict.fromkeys(columns, ""))
+def scored(folder: Path, network: str, seed: int, columns: dict[str, list[list[object]]]):
+    job = Job(network, {}, {"seed": seed}, folder, "", "", dict.fromkeys(columns, ""))
     folder.mkdir(parents=True)
     kept = {"epoch": 3, "parameters": 5, "tests": dict(job.tests), "columns": columns}
     (folder / "scores-greedy.json").write_text(json.dumps(kept))
@@ -130,13 +114,13 @@ def scored(tables, folder: Path, network: str, seed: int, columns: dict[str, lis
     return job
 
 
-def test_intervals_are_those_of_the_textbook(tables, tmp_path: Path) -> None:
+def test_intervals_are_those_of_the_textbook(tmp_path: Path) -> None:
     """Rates of 10, 20 and 30 %: mean 20, deviation 10, t(0.975, 2) = 4.3027, so 20 ± 4.3027 * 10 / sqrt(3) = 24.84."""
     jobs = [
-        scored(tables, tmp_path / str(seed), "a", seed, {"clean": [[f"u{n}", 10, 1 + seed, 0, 0] for n in range(4)]})
+        scored(tmp_path / str(seed), "a", seed, {"clean": [[f"u{n}", 10, 1 + seed, 0, 0] for n in range(4)]})
         for seed in range(3)
     ]
-    rows = tables.write_tables(tmp_path, jobs, "greedy")
+    rows = write_tables(tmp_path, jobs, "greedy")
     assert [row.wer for row in rows] == pytest.approx([10, 20, 30, 20])
     mean = rows[-1]
     assert (mean.seeds_low, mean.seeds_high) == pytest.approx((20 - 24.84, 20 + 24.84), abs=0.01)
@@ -146,18 +130,18 @@ def test_intervals_are_those_of_the_textbook(tables, tmp_path: Path) -> None:
     assert "| a | 20.0 (20.0 to 20.0) [-4.8 to 44.8] | 0.00 M | 3 | 4 |" in (tmp_path / "table.md").read_text()
 
 
-def test_speakers_held_out_in_turn_are_put_together(series, tables, tmp_path: Path) -> None:
+def test_speakers_held_out_in_turn_are_put_together(tmp_path: Path) -> None:
     jobs = [
-        scored(tables, tmp_path / name, "a", 0, {"new": [[f"{name}-1", 4, wrong, 0, 0], [f"{name}-2", 4, 0, 0, 0]]})
+        scored(tmp_path / name, "a", 0, {"new": [[f"{name}-1", 4, wrong, 0, 0], [f"{name}-2", 4, 0, 0, 0]]})
         for name, wrong in (("ann", 1), ("bob", 3))
     ]
-    one, both = tables.rows_of(jobs, "greedy")
+    one, both = rows_of(jobs, "greedy")
     assert (one.words, one.sub, one.wer, one.seconds) == (16, 4, 25.0, 4.0)
     assert (both.wer, both.seed) == (25.0, None)
     with pytest.raises(BadOption, match="no network is scored yet"):
-        tables.write_tables(tmp_path, jobs, "attention-8")
+        write_tables(tmp_path, jobs, "attention-8")
     with pytest.raises(BadOption, match="did you mean 'lstm'"):
-        series.chosen(["lstn"], ["lstm", "transformer"])
+        chosen(["lstn"], ["lstm", "transformer"])
 
 
 def takes(folder: Path, speakers: tuple[str, ...] = ("ann", "bob"), count: int = 7) -> list[Utterance]:
@@ -216,7 +200,7 @@ def test_what_is_no_digit_is_refused(digits, tmp_path: Path) -> None:
         digits.joined([recordings[0], Utterance("9_ann_9", other, text="9")], digits.random.Random(0))
 
 
-def test_digits_are_trained_with_each_speaker_held_out(digits, series, tmp_path: Path) -> None:
+def test_digits_are_trained_with_each_speaker_held_out(digits, tmp_path: Path) -> None:
     driver = script("digits-real/run.py")
     manifest = digits.make_corpus(takes(tmp_path / "takes"), tmp_path / "digits", times=1)
     tiny(RECIPES / "digits-real" / "wav2letter.yaml", tmp_path / "recipes")
@@ -226,8 +210,8 @@ def test_digits_are_trained_with_each_speaker_held_out(digits, series, tmp_path:
     del values["train"]["perturb"]
     recipe.write_text(yaml.safe_dump(values))
     speech = otoscope.listen(read_corpus(manifest))
-    jobs = driver.jobs(tmp_path / "runs", ["wav2letter"], [0], ["ann", "bob"], tmp_path / "recipes")
-    rows = series.run_series(tmp_path / "runs", jobs, speech, terminal=Terminal())
+    jobs = driver.jobs(tmp_path / "runs", ["wav2letter"], [0], ["ann", "bob"], recipes=tmp_path / "recipes")
+    rows = run_series(tmp_path / "runs", jobs, speech, terminal=Terminal())
     words = {row.condition: row.words for row in rows if row.seed == 0}
     # Both speakers' seventy recordings, each once; both speakers' fifty of the takes that nobody learns from.
     assert words == {"new speaker": 140, "known speakers": 100}
@@ -306,7 +290,7 @@ def script_breaches(page: str) -> list[str]:
             breaches.append(f"there is no {words[1]}")
             continue
         source = path.read_text(encoding="utf-8")
-        shared = (RECIPES / "series.py").read_text(encoding="utf-8") if "from series import" in source else ""
+        shared = (RECIPES / "drivers.py").read_text(encoding="utf-8") if "from drivers import" in source else ""
         options = set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', source + shared))
         breaches += [f"{words[1]} has no {word}" for word in words[2:] if word[:2] == "--" and word not in options]
     return breaches

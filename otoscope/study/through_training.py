@@ -120,7 +120,7 @@ def through_training(
         values = square(untrained.read().values, last)
         result["matrix_random"] = (dims, values, {"long_name": "of a network with random weights"})
     add_convergence(result, found, curves, along)
-    add_health(result, listeners, along)
+    add_health(result, listeners, [along])
     if probes.probes:
         probes.add_to(result, ("layer",), {name: (row,) for row, name in enumerate(ends)}, plan.probability)
     result.attrs |= plan.attributes(along, [*found.notes, *ending.notes, *found.remarks])

@@ -126,8 +126,11 @@ def add_convergence(
     result["bottom_up"], result["bottom_up_interval"] = order["bottom_up"], order["interval"]
 
 
-def add_health(result: xr.Dataset, listeners: Sequence[Listener], along: Comparison) -> None:
-    """What the pathology report needs beside similarities: how weights move, and which units never vary."""
+def add_health(result: xr.Dataset, listeners: Sequence[Listener], comparisons: Sequence[Comparison]) -> None:
+    """What the pathology report needs beside similarities: how weights move, and which units never vary.
+
+    `comparisons`: those that heard the layers; a layer's units are as many as it was read to have.
+    """
     layers = listeners[0].layers
     change = np.full((len(layers), len(listeners)), np.nan)
     for i, layer in enumerate(layers):
@@ -138,16 +141,17 @@ def add_health(result: xr.Dataset, listeners: Sequence[Listener], along: Compari
     attrs = {"long_name": "change of the weights to the next epoch over their norm", "units": "1"}
     result["weight_change"] = (("layer", "epoch"), change, attrs)
     result["units"] = ("layer", [layer.width for layer in layers])
-    if along.moments is None:
+    varies: dict[str, np.ndarray] = {}
+    for comparison in comparisons:
+        if comparison.moments is not None:
+            sums = comparison.moments.finalize()
+            heard = dict.fromkeys(name for pair in comparison.pairs for name in pair)
+            varies |= {name: np.asarray(sums.variance(name) > sums.rounding(name)) for name in heard}
+    if not varies:
         return
-    sums = along.moments.finalize()
-    constant = [
-        [
-            int((sums.variance(name) <= sums.rounding(name)).sum())
-            for name in (str(listener.representations[i]) for listener in listeners)
-        ]
-        for i in range(len(layers))
-    ]
+    found = [[varies[str(listener.representations[i])] for listener in listeners] for i in range(len(layers))]
+    constant = [[int((~each).sum()) for each in row] for row in found]
+    result["units"] = ("layer", [len(row[0]) for row in found])
     result["constant_units"] = (("layer", "epoch"), constant, {"long_name": "units that never vary over the speech"})
 
 

@@ -11,30 +11,40 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import otoscope
 from otoscope.study.console import Terminal
+from otoscope.study.series import chosen, run_series
+from otoscope.study.series_tables import Job
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from series import arguments, begin, chosen, listen_to, run_series  # noqa: E402
-from series_tables import Job  # noqa: E402
+from drivers import arguments, begin, listen_to  # noqa: E402
 
 NETWORKS = ("wav2letter", "lstm", "transformer")
 SEEDS = (0,)
 
 
 def jobs(
-    out: Path, names: Sequence[str], seeds: Sequence[int], speakers: Sequence[str], recipes: Path = HERE
+    out: Path,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    speakers: Sequence[str],
+    *,
+    epochs: int | None = None,
+    recipes: Path = HERE,
 ) -> list[Job]:
     """A run for each network, seed and held-out speaker.
 
     A new speaker is scored on all recordings, each once; the speakers that taught on the takes that did not.
     """
+    read = {name: otoscope.read_recipe(recipes / f"{name}.yaml") for name in names}
+    fewer = {} if epochs is None else {"epochs": epochs}
     return [
         Job(
             name,
-            recipes / f"{name}.yaml",
-            seed,
+            read[name][0],
+            {**read[name][1], **fewer, "seed": seed},
             out / f"{name}-s{seed}-without-{speaker}",
             "split=train",
             f"speaker={speaker}",
@@ -57,9 +67,8 @@ def main() -> None:
     there = sorted({utterance.speaker or "" for utterance in speech.utterances})
     run_series(
         options.out,
-        jobs(options.out, names, options.seeds, chosen(options.held_out, there)),
+        jobs(options.out, names, options.seeds, chosen(options.held_out, there), epochs=options.epochs),
         speech,
-        epochs=options.epochs,
         beam=options.beam,
         device=options.device,
         estimate=options.estimate,

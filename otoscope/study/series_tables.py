@@ -9,14 +9,16 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
 
 from otoscope.base import BadOption, write_text
 from otoscope.learn.checkpoint import read_log
+from otoscope.learn.networks import validated
 from otoscope.learn.significance import bootstrap_interval
+from otoscope.learn.train import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Job:
 
     Attributes:
         network: its row in the table.
-        recipe: the YAML file.
-        seed: of the training.
+        values: of the network's configuration, as a recipe has them under `network:`.
+        options: of the training, its seed among them.
         folder: of the run.
         training: condition on the utterances that it may know of, such as `split=train,dev`.
         held_out: which of these it does not learn from.
@@ -34,12 +36,22 @@ class Job:
     """
 
     network: str
-    recipe: Path
-    seed: int
+    values: Mapping[str, Any]
+    options: Mapping[str, Any]
     folder: Path
     training: str
     held_out: str
     tests: Mapping[str, str]
+
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        return int(self.options["seed"])
+
+    @property
+    def epochs(self) -> int:
+        """How many it is to have."""
+        return int(validated(TrainConfig, dict(self.options)).epochs)
 
     @property
     def name(self) -> str:
@@ -141,7 +153,7 @@ def _rows(
     everything = list(seeds.values())
     half = math.nan
     if len(rates) > 1:
-        half = scipy.stats.t.ppf(0.975, len(rates) - 1) * np.std(rates, ddof=1) / math.sqrt(len(rates))
+        half = float(scipy.stats.t.ppf(0.975, len(rates) - 1) * np.std(rates, ddof=1) / math.sqrt(len(rates)))
     mean = float(np.mean(rates))
     first = facts[network, min(seeds)][0]
     yield Row(

@@ -1,20 +1,18 @@
-"""The corpus of recipes/insights-small: spelling against a list written out, parts that share nothing, rooms."""
+"""The embedded corpus of sentences: spelling against a list written out, parts that share nothing, rooms."""
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
 import re
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from otoscope.hear import sentences
 from otoscope.hear.corpus import load_audio, read_corpus
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "insights-small" / "corpus.py"
 COUNTS = {"train": 24, "dev": 2, "test": 6}
 espeak = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None,
@@ -23,18 +21,8 @@ espeak = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def recipe():
-    spec = importlib.util.spec_from_file_location("insights_corpus", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["insights_corpus"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["insights_corpus"]
-
-
-@pytest.fixture(scope="module")
-def words(recipe):
-    return recipe.read_words()
+def words():
+    return sentences.read_words()
 
 
 FORMS = {
@@ -51,76 +39,86 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_forms_are_spelt_as_english_has_them(recipe, form):
+def test_forms_are_spelt_as_english_has_them(form):
     for pair in FORMS[form].split(", "):
         stem, wanted = pair.split()
-        assert recipe.inflect(stem, form) == wanted
+        assert sentences.inflect(stem, form) == wanted
 
 
-def test_there_are_thousands_of_words_and_each_is_spelt_in_letters(recipe, words):
-    forms = [f for section, stems in words.items() for stem in stems for f in recipe.forms_of(section, stem)]
+def test_there_are_thousands_of_words_and_each_is_spelt_in_letters(words):
+    forms = [f for section, stems in words.items() for stem in stems for f in sentences.forms_of(section, stem)]
     assert len(set(forms)) > 3000
     assert all(re.fullmatch("[a-z]+", form) for form in forms)
-    assert {section for section, _ in recipe.FORMS.values()} == set(words)
+    assert {section for section, _ in sentences.FORMS.values()} == set(words)
 
 
-def test_sentences_differ_have_4_to_10_words_and_use_words_equally_often(recipe, words):
-    held_out = recipe.hold_out(words, 0)
-    said = list(itertools.islice(recipe.sentences(words, held_out, 1), 1500))
+def test_sentences_differ_have_4_to_10_words_and_use_words_equally_often(words):
+    held_out = sentences.hold_out(words, 0)
+    said = list(itertools.islice(sentences.sentences(words, held_out, 1), 1500))
     assert len(set(said)) == 1500
     assert {len(sentence) for sentence in said} == set(range(4, 11))
     counts = Counter(word for sentence in said for word in sentence)
     names = [counts[name] for name in words["name"] if name not in held_out["name"]]
     assert max(names) - min(names) <= 2
     assert [counts[name] for name in held_out["name"]] == [0] * len(held_out["name"])
-    assert said == list(itertools.islice(recipe.sentences(words, held_out, 1), 1500))
-    assert not set(said) & set(itertools.islice(recipe.sentences(words, held_out, 2), 1500))
+    assert said == list(itertools.islice(sentences.sentences(words, held_out, 1), 1500))
+    assert not set(said) & set(itertools.islice(sentences.sentences(words, held_out, 2), 1500))
 
 
-def test_training_never_has_a_form_of_a_stem_that_is_held_out(recipe, words):
+def test_training_never_has_a_form_of_a_stem_that_is_held_out(words):
     for seed in (0, 1):
-        held_out = recipe.hold_out(words, seed)
-        assert all(len(held_out[s]) == round(0.1 * len(words[s])) for s in recipe.OPEN)
-        away = {f for section, stems in held_out.items() for stem in stems for f in recipe.forms_of(section, stem)}
-        shards = recipe.plan(seed, {"train": 800, "dev": 20, "test": 300})
+        held_out = sentences.hold_out(words, seed)
+        assert all(len(held_out[s]) == round(0.1 * len(words[s])) for s in sentences.OPEN)
+        away = {f for section, stems in held_out.items() for stem in stems for f in sentences.forms_of(section, stem)}
+        shards = sentences.plan(seed, {"train": 800, "dev": 20, "test": 300})
         said = {split: [i["words"] for s in shards if s["split"] == split for i in s["items"]] for split in COUNTS}
         learnt = {word for sentence in said["train"] for word in sentence}
         assert not learnt & away
         test_words = [word for sentence in said["test"] for word in sentence]
         assert 0.06 < sum(word in away for word in test_words) / len(test_words) < 0.12
         assert len(set(itertools.chain(*said.values()))) == 1120
-    assert recipe.hold_out(words, 0) != recipe.hold_out(words, 1)
+    assert sentences.hold_out(words, 0) != sentences.hold_out(words, 1)
 
 
-def test_a_share_of_the_words_is_fewer_words(recipe, words):
-    half = recipe.fewer(words, 0.5, 0)
+def test_a_share_of_the_words_is_fewer_words(words):
+    half = sentences.fewer(words, 0.5, 0)
     assert all(set(half[section]) <= set(words[section]) for section in words)
     assert (len(half["noun"]), half["time"]) == (round(len(words["noun"]) / 2), words["time"])
+    counts = {"train": 400, "dev": 0, "test": 0}
     said = [
-        {w for s in recipe.plan(0, {"train": 400, "dev": 0, "test": 0}, share) for i in s["items"] for w in i["words"]}
+        {word for shard in sentences.plan(0, counts, share) for item in shard["items"] for word in item["words"]}
         for share in (1.0, 0.25)
     ]
     assert len(said[1]) < 0.7 * len(said[0])
-    assert recipe.fewer(words, 1.0, 0) == words
+    assert sentences.fewer(words, 1.0, 0) == words
 
 
-def test_voices_are_those_of_one_part_only(recipe):
-    voices = list(itertools.chain(*recipe.VOICES.values()))
+def test_sentences_are_no_longer_than_asked(words):
+    counts = {"train": 300, "dev": 10, "test": 50}
+    for longest in (4, 5, 7):
+        said = [item["words"] for shard in sentences.plan(0, counts, 0.5, longest) for item in shard["items"]]
+        assert {len(sentence) for sentence in said} == set(range(4, longest + 1))
+    with pytest.raises(BadOption, match="no corpus to learn from"):
+        sentences.make_corpus(Path("nowhere"), counts=counts, longest=3)
+
+
+def test_voices_are_those_of_one_part_only():
+    voices = list(itertools.chain(*sentences.VOICES.values()))
     assert len(set(voices)) == len(voices) == 22
 
 
 @pytest.fixture(scope="module")
-def spoken(recipe, tmp_path_factory):
+def spoken(tmp_path_factory):
     """The same twice, by five of the voices, for each takes a process of its own."""
     folder = tmp_path_factory.mktemp("insights")
-    few = {"train": recipe.VOICES["train"][:3], "dev": recipe.VOICES["dev"][:1], "test": recipe.VOICES["test"][:1]}
+    few = {split: voices[: 3 if split == "train" else 1] for split, voices in sentences.VOICES.items()}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(recipe, "VOICES", few)
-        return [recipe.make_corpus(folder / str(n), seed=3, counts=COUNTS, processes=n) for n in (1, 2)]
+        patched.setattr(sentences, "VOICES", few)
+        return [sentences.make_corpus(folder / str(n), seed=3, counts=COUNTS, processes=n) for n in (1, 2)]
 
 
 @espeak
-def test_the_corpus_is_the_same_each_time_and_half_of_it_noisy(recipe, spoken):
+def test_the_corpus_is_the_same_each_time_and_half_of_it_noisy(spoken):
     one, two = ({p.name: p.read_bytes() for p in m.parent.rglob("*.wav")} for m in spoken)
     assert one == two
     assert spoken[0].read_text() == spoken[1].read_text()
@@ -135,15 +133,15 @@ def test_the_corpus_is_the_same_each_time_and_half_of_it_noisy(recipe, spoken):
     for utterance in corpus:
         assert utterance.unseen == sum(word not in learnt for word in utterance.text.split())
         assert " ".join(segment.label for segment in utterance.tiers["word"]) == utterance.text
-    assert recipe.summary(corpus)[2].startswith("test: 0.0")
+    assert sentences.summary(corpus)[2].startswith("test: 0.0")
 
 
 @espeak
-def test_noisy_sentences_are_the_clean_ones_in_rooms_of_their_part(recipe, spoken):
+def test_noisy_sentences_are_the_clean_ones_in_rooms_of_their_part(spoken):
     corpus = read_corpus(spoken[0])
     clean = {u.id: u for u in corpus if u.condition == "clean"}
     for utterance in (u for u in corpus if u.condition == "noisy"):
-        room = recipe.ROOMS[utterance.split]
+        room = sentences.ROOMS[utterance.split]
         for value, (least, most) in zip((utterance.t60_s, utterance.direct_db, utterance.snr_db), room, strict=True):
             assert least <= value <= most
         if utterance.split == "train":
@@ -158,6 +156,6 @@ def test_noisy_sentences_are_the_clean_ones_in_rooms_of_their_part(recipe, spoke
 
 
 @espeak
-def test_another_seed_says_other_sentences(recipe):
-    said = [{i["words"] for s in recipe.plan(seed, COUNTS) for i in s["items"]} for seed in (3, 4)]
+def test_another_seed_says_other_sentences():
+    said = [{i["words"] for s in sentences.plan(seed, COUNTS) for i in s["items"]} for seed in (3, 4)]
     assert not said[0] & said[1]

@@ -1,0 +1,126 @@
+"""The figures of `otoscope reproduce insights` with their captions, for print; holes where networks are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from otoscope.show.print_insights import (
+    MEASURE_NAMES,
+    READING_NAMES,
+    four_panels,
+    layer_handles,
+    mark_missing,
+    missing,
+    neighbouring_layers,
+    through_training,
+    tidy_panels,
+    wer_by_depth,
+)
+from otoscope.show.print_style import save_print, say
+from otoscope.study.insights_settings import CNNS, Settings
+
+TITLES = {"figure2": "CNN", "figure3": "LSTM", "figure4": "Transformer"}
+CURVE_WORDS = {"to_last": "the last epoch", "to_next": "the next epoch"}
+
+
+def figure_networks(settings: Settings) -> dict[str, str]:
+    """Which network each figure through training shows."""
+    return {"figure2": settings.cnn, "figure3": "lstm", "figure4": "transformer"}
+
+
+def draw_table(out: Path, table: xr.Dataset | None, names: Sequence[str], seeds: Sequence[int]) -> list[Path]:
+    """Table 1 as a figure, `wer.pdf` and `.png`: the CNNs from shallow to deep."""
+    wanted = [name for name in reversed(CNNS) if name in names]
+    wanted += [name for name in names if name not in CNNS]
+    if table is None:
+        return save_print(say(missing("no network is trained"), "Word errors: no network is trained."), out, "wer")
+    figure = wer_by_depth(table, wanted)
+    conditions = ", ".join(map(str, table["condition"].values))
+    caption = (
+        f"Word errors by number of convolutions, {conditions} (the paper's Table 1). Large points: mean over "
+        f"{_seeds(table['seed'].values)}; small points: each seed; thick bars: 95 % interval over utterances "
+        f"(bootstrap), thin bars: over seeds (Student's t). N = {table.attrs['words']} words in each condition."
+    )
+    return save_print(
+        say(figure, caption + _holes(wanted, table["network"].values, seeds, table["seed"].values)), out, "wer"
+    )
+
+
+def draw_neighbours(out: Path, found: xr.Dataset | None, facts: dict[str, Any], names: Sequence[str]) -> list[Path]:
+    """Figure 1: neighbouring convolutions of the converged CNNs."""
+    wanted = [name for name in reversed(CNNS) if name in names and name != "conv-lstm-1"]
+    if found is None:
+        text = "no CNN of two convolutions is trained"
+        return save_print(say(missing(text), f"Figure 1: {text}."), out, "figure1")
+    handles = layer_handles([name.removeprefix("conv-lstm-") for name in wanted])
+    figure, panels = four_panels("", handles, "convolutions in the network")
+    there = [name for name in wanted if name in found["network"].values]
+    for (reading, measure), ax in panels.items():
+        at = {"reading": reading, "measure": measure}
+        # Networks that are not there keep their colour.
+        lines = found["adjacent"].sel(at).reindex(network=wanted)
+        shuffled = found["adjacent_shuffled"].sel(at).reindex(network=wanted) if "adjacent_shuffled" in found else None
+        neighbouring_layers(lines, shuffled, labels=False, ax=ax)
+        if len(there) < len(wanted):
+            gone = ", ".join(name.removeprefix("conv-lstm-") for name in wanted if name not in there)
+            mark_missing(f"not trained: {gone}", ax)
+    tidy_panels(panels)
+    caption = (
+        "Similarity of each convolution with the next in converged networks of 2 to 6 convolutions (the paper's Figure "
+        f"1); lines: mean over {_seeds(found['seed'].values)}, shades: lowest to highest seed, dashes: the same "
+        "networks untrained, dots: utterances paired with others. N: paper's reading, 100 frames of 1 utterance "
+        f"({facts['paper_adjacent_frames']} data points); recommended, {facts['recommended_utterances']} utterances "
+        f"({facts['recommended_adjacent_frames']} points). Neurons are channels, bands averaged to the fewest."
+    )
+    return save_print(say(figure, caption + _holes(wanted, there)), out, "figure1")
+
+
+def draw_training(
+    out: Path, name: str, network: str, found: xr.Dataset | None, facts: dict[str, Any], seeds: Sequence[int]
+) -> list[Path]:
+    """Figure 2, 3 or 4: every layer through training, against the last epoch and against the next."""
+    title = f"{TITLES[name]} ({network})"
+    if found is None:
+        text = f"{title} is not trained"
+        return save_print(say(missing(text), f"Figure {name[-1]}: {text}."), out, name)
+    paths = []
+    layers = [str(layer) for layer in found["layer"].values]
+    there = [int(seed) for seed in found["seed"].values]
+    for curve, words in CURVE_WORDS.items():
+        figure, panels = four_panels("", layer_handles(layers), "layers, shallow to deep")
+        for measure in MEASURE_NAMES:
+            lowest = float(found[curve].sel(measure=measure).min())
+            for reading in READING_NAMES:
+                values = found[curve].sel(reading=reading, measure=measure)
+                through_training(values, least=int(10 * max(lowest, 0)) / 10, ax=panels[reading, measure])
+                if gone := [str(seed) for seed in seeds if seed not in there]:
+                    mark_missing(f"not trained: seed {', '.join(gone)}", panels[reading, measure])
+        tidy_panels(panels)
+        caption = (
+            f"{title}: similarity of each layer with itself at {words}, by SVCCA and CKA (the paper's Figure "
+            f"{name[-1]}); lines: mean over {_seeds(there)}, shades: lowest to highest seed, dotted: 0.95. N: paper's "
+            f"reading, 100 frames of 1 utterance ({facts['paper_frames']} data points or more a layer); recommended, "
+            f"{facts['recommended_utterances']} utterances ({facts['recommended_frames']} or more)."
+        )
+        caption += _holes([network], [network], seeds, there)
+        if int(found[curve].isnull().all(("reading", "measure", "seed", "layer")).sum()) > (curve == "to_next"):
+            caption += " Hatched: epochs whose checkpoint is missing."
+        paths += save_print(say(figure, caption), out, name if curve == "to_last" else f"{name}-next")
+    return paths
+
+
+def _seeds(seeds: Any) -> str:
+    count = len(seeds)
+    return f"{count} seed{'s' * (count != 1)} ({', '.join(map(str, seeds))})"
+
+
+def _holes(wanted: Sequence[str], there: Any, seeds: Sequence[int] = (), seeds_there: Sequence[int] | Any = ()) -> str:
+    """What a figure lacks, as a sentence of its caption."""
+    names = [name for name in wanted if name not in list(there)]
+    numbers = [str(seed) for seed in seeds if seed not in list(seeds_there)]
+    gone = [*names, *(f"seed {number}" for number in numbers)]
+    return f" Missing, since not trained or not whole: {', '.join(gone)}." if gone else ""
