@@ -70,6 +70,9 @@ _HOMES = {
     "save_profiles": "otoscope.study.results",
     "write_report": "otoscope.study.report",
     "run_demo": "otoscope.study.demo",
+    "gradnap_scale": "otoscope.study.reproduce_gradnap",
+    "reproduce_insights": "otoscope.study.insights",
+    "reproduce_gradnap": "otoscope.study.reproduce_gradnap",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import otoscope
 from otoscope.hear.audio import mel_frequencies
 from otoscope.hear.corpus import Utterance
+from otoscope.study.formants import close, linear_prediction_formants, nearest
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "formants" / "formants.py"
 VOWELS = {"AA": (730.0, 1090.0, 2440.0, 3400.0), "AE": (660.0, 1720.0, 2410.0, 3400.0)}
@@ -45,25 +46,25 @@ def vowel(label: str, seconds: float, pitch_hz: float) -> np.ndarray:
 
 @pytest.mark.parametrize("label", VOWELS)
 @pytest.mark.parametrize("pitch_hz", [90, 110, 140])
-def test_linear_prediction_finds_the_resonators(recipe, label, pitch_hz):
-    found = recipe.linear_prediction_formants(vowel(label, 0.3, pitch_hz), RATE)
+def test_linear_prediction_finds_the_resonators(label, pitch_hz):
+    found = linear_prediction_formants(vowel(label, 0.3, pitch_hz), RATE)
     assert len(found) > 50
     np.testing.assert_allclose(np.median(found, 0), VOWELS[label][:2], rtol=0, atol=50)
 
 
-def test_silence_has_no_formants(recipe):
-    assert recipe.linear_prediction_formants(np.zeros(3200), RATE).shape == (0, 2)
+def test_silence_has_no_formants():
+    assert linear_prediction_formants(np.zeros(3200), RATE).shape == (0, 2)
 
 
-def test_close_is_100_hz_or_three_bins(recipe):
+def test_close_is_100_hz_or_three_bins():
     hertz = mel_frequencies()
     low, high = 30, 80
-    assert recipe.close(hertz[low], hertz[low] + 100)
-    assert not recipe.close(hertz[low], hertz[low] + 101)
+    assert close(hertz[low], hertz[low] + 100)
+    assert not close(hertz[low], hertz[low] + 101)
     assert hertz[high + 3] - hertz[high] > 100
-    assert recipe.close(hertz[high], hertz[high + 3])
-    assert not recipe.close(hertz[high], hertz[high + 4])
-    assert recipe.nearest([], 100) is None
+    assert close(hertz[high], hertz[high + 3])
+    assert not close(hertz[high], hertz[high + 4])
+    assert nearest([], 100) is None
 
 
 class Spectra(nn.Module):
@@ -104,8 +105,8 @@ def test_profiles_of_a_network_that_knows_the_spectra_peak_at_the_formants_that_
     other = {(row.vowel, row.number): row for row in recipe.compare(network, swapped, ["AA", "AE"], 5000)}
     assert other["AE", 2].profile_hz == pytest.approx(rows["AA", 2].profile_hz, abs=1)
     # ... but neither formant is near the other vowel's.
-    assert not recipe.close(rows["AA", 2].profile_hz, rows["AE", 2].predicted_hz)
-    assert not recipe.close(rows["AE", 2].profile_hz, rows["AA", 2].predicted_hz)
+    assert not close(rows["AA", 2].profile_hz, rows["AE", 2].predicted_hz)
+    assert not close(rows["AE", 2].profile_hz, rows["AA", 2].predicted_hz)
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,12 @@ import importlib.util
 import itertools
 import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from otoscope.base import BadOption
 from otoscope.hear import sentences
 from otoscope.hear.corpus import load_audio, read_corpus
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from otoscope.commands.reproduce_gradnap import gradnap
 from otoscope.commands.reproduce_insights import insights
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="The papers' own figures and tables, with your networks and speech.")
 app.command()(insights)
-
-
-@app.callback()
-def reproduce() -> None:
-    """The papers again: their tables and figures with your own numbers."""
+app.command()(gradnap)

@@ -73,7 +73,7 @@ def run_demo(
     out = Path(out)
     settings = {"seed": seed, "minutes": minutes}
     with stage("speaking") as progress:
-        corpus = _speak(out / "corpus", settings, progress)
+        corpus = spoken_corpus(out / "corpus", settings, progress)
     with stage("features") as progress:
         heard = listen(corpus, progress=progress)
     with stage("training") as progress:
@@ -120,14 +120,23 @@ def run_demo(
     return Demonstration(page, run, run.log[-1])
 
 
-def _speak(folder: Path, settings: dict[str, Any], progress: Progress) -> Corpus:
-    """The spoken corpus, unless it is there already."""
+def spoken_corpus(folder: Path, settings: dict[str, Any], progress: Progress) -> Corpus:
+    """The embedded corpus, spoken unless it is there already.
+
+    Args:
+        folder: for it.
+        settings: `seed` and `minutes`.
+        progress: called as shards are spoken.
+
+    Raises:
+        BadInput: the folder holds a corpus of other settings.
+    """
     note = folder / "settings.json"
     if note.is_file() and (folder / MANIFEST).is_file():
         found = json.loads(note.read_text(encoding="utf-8"))
         if found != settings:
             raise BadInput(
-                f"{folder.parent} holds a demonstration of other settings",
+                f"{folder.parent} holds a corpus of other settings",
                 got=found,
                 wanted=settings,
                 remedy="name another folder with --out, or remove this one",
