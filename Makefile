@@ -2,13 +2,16 @@
 
 PYTHON ?= python3
 OUT    ?= demo
+# For `make g2p`: a dictionary in CMU's format, or the folder of cmudict.dict; and where the network goes.
+CMUDICT ?= ../shared/data/cmudict
+G2P     ?= g2p
 
 BIN   := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick test-all lint docs bench clean
+.PHONY: help demo test test-quick test-all lint docs bench g2p clean
 
 help: ## what can be made
 	@echo "make demo OUT=folder    speak a corpus, train on it, write the report and say where it is"
@@ -18,6 +21,7 @@ help: ## what can be made
 	@echo "make lint               ruff check, ruff format --check, mypy"
 	@echo "make docs               the HTML documentation in docs/_build; a warning is an error"
 	@echo "make bench              every benchmarks/bench_*.py"
+	@echo "make g2p CMUDICT=file   train the network from spelling to sound, into the folder G2P"
 	@echo "make clean              remove caches and built files; .venv and the demo's results stay"
 	@echo
 	@echo "Another Python: make demo PYTHON=python3.12"
@@ -49,6 +53,9 @@ bench: $(STAMP)
 	    echo "== $$file"; \
 	    $(BIN)/python "$$file" || exit 1; \
 	done
+
+g2p: $(STAMP)
+	$(BIN)/python recipes/g2p/train.py "$(CMUDICT)" "$(G2P)"
 
 clean:
 	rm -rf build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

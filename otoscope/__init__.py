@@ -23,6 +23,8 @@ _HOMES = {
     "validate": "otoscope.hear.validate",
     "speak_corpus": "otoscope.hear.speak",
     "features": "otoscope.hear.audio",
+    "read_lexicon": "otoscope.hear.lexicon",
+    "Pronouncer": "otoscope.learn.pronounce",
     "load": "otoscope.learn.checkpoint",
     "list_layers": "otoscope.probe.layers",
     "tap": "otoscope.probe.taps",

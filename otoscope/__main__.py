@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from otoscope.base import OtoscopeError
-from otoscope.commands import corpus, looking, performance, profiles, reproduce, score, training
+from otoscope.commands import align, corpus, looking, performance, profiles, pronounce, reproduce, score, training
 
 app = typer.Typer(
     name="otoscope",
@@ -33,6 +33,8 @@ for command in (
     training.demo,
     training.train,
     score.score,
+    align.align,
+    pronounce.pronounce,
     looking.layers,
     looking.compare,
     performance.performance,

@@ -29,7 +29,10 @@ network:
 train: {epochs: 1, batch_size: 4, learning_rate: 1.0e-4, precision: float32}
 """
 TEXTS = ("a b", "b a", "a a b", "b b")
-COMMANDS = ("demo", "corpus", "train", "score", "layers", "compare", "profile", "optimal", "performance", "report")
+COMMANDS = (
+    *("demo", "corpus", "train", "score", "align", "pronounce"),
+    *("layers", "compare", "profile", "optimal", "performance", "report"),
+)
 
 
 class Met(NamedTuple):
@@ -242,6 +245,25 @@ def test_the_whole_way(meet: Meet, run: Path, corpus: Path, tmp_path: Path) -> N
     assert met.status == 0, met.err
     assert str(run / "report" / "index.html") in met.out.replace("\n", "")
     assert "Not computed yet" not in (run / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_predictions_are_grouped_by_the_phones_of_the_transcript(meet: Meet, run: Path, corpus: Path, tmp_path: Path):
+    """The dictionary says a as ZH and b as OY, which no network would: the groups are its own."""
+    (tmp_path / "odd.dict").write_text("a ZH\nb OY1\nbroken\n")
+    asked = ("profile", run, "--corpus", corpus, "--out", tmp_path, "--json", "--by", "reference-phone")
+    met = meet(*asked, "--lexicon", tmp_path / "odd.dict")
+    assert met.status == 0, met.err
+    assert "line 3: 'broken' has no phones: left out" in met.err
+    found = json.loads(met.out)
+    assert set(found["groups"]) == {"reference-phone:OY", "reference-phone:ZH"}
+    counts = found["settings"]["stand_for"]["reference-phone"]
+    mapped = counts.get("the same letter", 0) + counts.get("another letter", 0)
+    assert sum(found["groups"].values()) == mapped > 0
+    assert found["settings"]["ungrouped"]["reference-phone"] == sum(counts.values()) - mapped
+    (note,) = (note for note in found["notes"] if note.startswith("reference-phone: of "))
+    for what, count in counts.items():
+        assert f"{count} {what}" in note
+    refused(meet(*asked, "--lexicon", tmp_path / "odd.dict", "--through-training"), "--lexicon")
 
 
 def test_controls_training_and_optimal_inputs_stand_on_the_page(

@@ -243,7 +243,18 @@ def test_groups_by_what_predictions_stand_for():
     assert phones.numbers(utterance, frame, symbol).tolist() == [0, -1, 2, 2, 1, 2, -1, 2, 1, 2]
     (where,) = labels.group("reference-phone=K & symbol=C")
     assert where.numbers(utterance, frame, symbol).tolist() == [-1] * 7 + [0] + [-1] * 2
-    with pytest.raises(BadOption, match="phones of letters"):
-        Labels(utterances, [9, 4], 0.02, symbols).group("reference-phone")
     with pytest.raises(BadOption, match="nothing to group by"):
         Labels([Utterance("u")], [9], 0.02, symbols).group("reference-grapheme")
+
+
+def test_words_are_read_by_their_letters_where_nothing_else_is_said():
+    symbols = ["_", " ", "c", "a", "k", "e", "4"]
+    labels = Labels([Utterance("u", text="cake 42"), Utterance("v", text="42")], [9, 4], 0.02, symbols)
+    (phones,) = labels.group("reference-phone")
+    assert phones.labels == ("EY", "K")
+    assert phones.unpronounced == {"42": 2}
+    told = torch.tensor([0] * 6), torch.arange(6), torch.tensor([2, 3, 4, 5, 1, 6])
+    assert phones.numbers(*told).tolist() == [1, 0, 1, -1, -1, -1]
+    assert phones.mapped(*told) == {SAME: 3, SILENT: 1, SPACE: 1, UNPRONOUNCED: 1}
+    with pytest.raises(BadOption, match="nothing to group by"):
+        Labels([Utterance("u", text="42")], [9], 0.02, symbols).group("reference-phone")

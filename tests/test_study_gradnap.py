@@ -151,6 +151,36 @@ def test_by_phone(network: Named, profiles: Profiles) -> None:
     assert (profiles.settings["hop_s"], profiles.settings["utterances"]) == (HOP_S, 3)
 
 
+def test_a_prediction_stands_for_the_phone_of_its_letter(network: Named) -> None:
+    """Transcripts are what is said; a makes AE, and b nothing. One ends with a letter that nobody says."""
+    best = predictions(network, make_speech())
+    texts = ["".join("_abc"[n] for n, _ in groupby(row.tolist()) if n) for row in best]
+    speech = [u.replace(text=text) for u, text in zip(make_speech(), [texts[0] + "a", texts[1], "a 4"], strict=True)]
+    made = {"a": ["AE"], "b": []}
+
+    def pronounce(word: str) -> list[tuple[str, list[str]]]:
+        if word == "4":
+            raise BadInput("no letters")
+        return [(letter, made[letter]) for letter in word]
+
+    found = otoscope.gradnap(network, speech[:2], by=("symbol", "reference-phone"), pronounce=pronounce)
+    assert [name for name in found.groups if not name.startswith("symbol:")] == ["reference-phone:AE"]
+    a, b = (sum(int((row == n).sum()) for row in best[:2]) for n in (1, 2))
+    for layer in found.layers:
+        pair = [found.profile[layer].sel(group=name).values for name in ("symbol:a", "reference-phone:AE")]
+        np.testing.assert_array_equal(*pair)
+        assert int(found.instances.sel(layer=layer, group="reference-phone:AE")) == a
+    assert found.settings["ungrouped"]["reference-phone"] == b
+    assert found.settings["stand_for"] == {"reference-phone": {"the same letter": a, "a letter that is silent": b}}
+    # One instance stands for the only letter that is read; the third utterance says far more than its transcript has.
+    found = otoscope.gradnap(network, speech, by="reference-phone", pronounce=pronounce)
+    assert found.settings["unpronounced"] == {"4": 1}
+    assert sum(found.settings["stand_for"]["reference-phone"].values()) == found.n
+    assert found.settings["stand_for"]["reference-phone"]["no letter of the transcript"] > 0
+    assert "1 words of the transcripts have no phones: 4 (1)" in found.notes
+    assert any("letter of the transcript" in note and note.startswith("reference-phone: of ") for note in found.notes)
+
+
 def test_peak_takes_one_frame_of_each_run(network: Named) -> None:
     found = otoscope.gradnap(network, make_speech(), by="symbol", instances="peak")
     runs = [key for row in predictions(network, make_speech()) for key, _ in groupby(row.tolist()) if key]

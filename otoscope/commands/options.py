@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +11,7 @@ import typer
 
 import otoscope
 from otoscope.base import OtoscopeError
+from otoscope.hear.text import normalise_text
 from otoscope.study.console import Terminal
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder (or, for one network, a checkpoint).")]
@@ -26,6 +29,14 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Where results go;
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first recording that cannot be used.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
+LexiconOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--lexicon",
+        metavar="FILE",
+        help="A dictionary as CMU writes them (cake K EY1 K), asked first; OTOSCOPE_LEXICON names one for always.",
+    ),
+]
 EpochOption = Annotated[int | None, typer.Option("--epoch", help="Which checkpoint of the run; the last if left out.")]
 
 
@@ -44,6 +55,32 @@ def read_chosen(
     if not len(chosen):
         raise OtoscopeError("no utterance is left", got=f"--where {where}", wanted="a condition that some fulfil")
     return chosen
+
+
+def read_pronouncer(terminal: Terminal, lexicon: Path | None) -> Any:
+    """What says words: the dictionary's pronunciations first, if one is named; its broken rows are named."""
+    named = os.environ.get("OTOSCOPE_LEXICON")
+    lexicon = lexicon or (Path(named) if named else None)
+    if lexicon is None:
+        return otoscope.Pronouncer()
+    listed = otoscope.read_lexicon(lexicon)
+    for problem in listed.problems[:5]:
+        terminal.say(f"{lexicon}, {problem}: left out")
+    if len(listed.problems) > 5:
+        terminal.say(f"{lexicon}: {len(listed.problems)} rows left out in all")
+    return otoscope.Pronouncer(listed)
+
+
+def pronouncing(terminal: Terminal, lexicon: Path | None, chosen: Any) -> Callable[[str], Any]:
+    """The letters of a word of these transcripts, each with its phones.
+
+    All words are read at once, which is quicker; what has no pronunciation is counted where it occurs.
+    """
+    pronouncer = read_pronouncer(terminal, lexicon)
+    words = sorted({word for utterance in chosen for word in normalise_text(utterance.text).split()})
+    with terminal.stage("pronouncing") as progress:
+        pronouncer.words(words, progress=progress)
+    return lambda word: pronouncer.word(word).letters
 
 
 def finish(terminal: Terminal, problems: list[Any]) -> None:

@@ -16,12 +16,14 @@ from otoscope.commands.options import (
     EpochOption,
     JsonOption,
     LayersOption,
+    LexiconOption,
     OutOption,
     RunArgument,
     SeedOption,
     StrictOption,
     WhereOption,
     finish,
+    pronouncing,
     read_chosen,
 )
 from otoscope.study.console import Terminal, table
@@ -36,7 +38,8 @@ def profile(
         typer.Option(
             "--by",
             help="symbol, phone, a class of phones (manner, place, voicing, height, backness), speaker, a tier or "
-            "attribute, or a condition such as 'phone=AE & gender=f'; repeatable. Left out: symbol and phone.",
+            "attribute, reference-grapheme or reference-phone (what a prediction stands for in the transcript), or a "
+            "condition such as 'phone=AE & gender=f'; repeatable. Left out: symbol and phone.",
         ),
     ] = None,
     layers: LayersOption = None,
@@ -60,6 +63,7 @@ def profile(
     ] = False,
     seed: SeedOption = 0,
     ctm: CtmOption = None,
+    lexicon: LexiconOption = None,
     where: WhereOption = None,
     epoch: EpochOption = None,
     out: OutOption = None,
@@ -67,6 +71,8 @@ def profile(
     json: JsonOption = False,
 ) -> None:
     """GradNAPs: what letters, phones or speakers look like to every layer, and which neurons answer to them."""
+    if training and lexicon:
+        raise BadOption("profiles through training read words by their letters", got="--lexicon", wanted="one of them")
     terminal = Terminal(as_json=json)
     network = otoscope.load(run, epoch)
     chosen = read_chosen(corpus, where, ctm, strict)
@@ -74,12 +80,14 @@ def profile(
         speech = otoscope.listen(chosen, network=network, strict=strict, progress=progress)
     asked: dict[str, Any] = {"layers": layers or "*", "preset": preset, "instances": instances, "strict": strict}
     asked |= {"by": tuple(by)} if by else {}
+    # Profiles through training read words by their letters.
+    said = {"pronounce": pronouncing(terminal, lexicon, chosen)} if "reference-phone" in " ".join(by or ()) else {}
     with terminal.stage("profiles") as progress:
-        profiles = otoscope.gradnap(network, speech, progress=progress, **asked)
+        profiles = otoscope.gradnap(network, speech, progress=progress, **asked, **said)
     folder = out or (run if run.is_dir() else run.parent) / "report"
     paths = otoscope.save_profiles(profiles, folder)
     if controls:
-        paths += _control(terminal, otoscope.explained(network, speech, **asked), folder, seed)
+        paths += _control(terminal, otoscope.explained(network, speech, **asked, **said), folder, seed)
     if training:
         with terminal.stage("training") as progress:
             kept = folder / "gradnap-training"

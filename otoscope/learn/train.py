@@ -62,6 +62,11 @@ class TrainConfig(Masks):
     seed: int = 0
 
 
+def has_amx() -> bool:
+    """Whether the processor has matrix units for bfloat16."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
 def gains_by_bfloat16(network: Recogniser, device: torch.device) -> bool:
     """Whether a network trains faster so: any on a GPU with matrix units for bfloat16, some on a processor with AMX.
 
@@ -72,7 +77,7 @@ def gains_by_bfloat16(network: Recogniser, device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return network.bfloat16_on_cpu and bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    return network.bfloat16_on_cpu and has_amx()
 
 
 EpochReport = Callable[[dict[str, Any]], None]

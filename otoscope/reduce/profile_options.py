@@ -107,3 +107,16 @@ def named(owners: Mapping[str, int]) -> dict[str, Any]:
     """How often something was met: in how many utterances, how often in all, and in which most."""
     most = dict(Counter(owners).most_common(NAMED))
     return {"utterances": len(owners), "count": sum(owners.values()), "named": most}
+
+
+def mapping_notes(settings: Mapping[str, Any]) -> list[str]:
+    """What predictions stand for in their transcripts, in sentences: how many of each, and words without phones."""
+    notes = []
+    for name, counts in settings.get("stand_for", {}).items():
+        said = ", ".join(f"{count} {what}" for what, count in counts.items())
+        notes.append(f"{name}: of {sum(counts.values())} predictions stand for {said}")
+    words = settings.get("unpronounced", {})
+    if words:
+        most = ", ".join(f"{word} ({count})" for word, count in Counter(words).most_common(NAMED))
+        notes.append(f"{sum(words.values())} words of the transcripts have no phones: {most}")
+    return notes

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
 from otoscope.base import BadInput, BadOption, atomic_path, choose
+from otoscope.reduce.profile_options import mapping_notes
 
 FORMAT = 1
 METHODS = {"krug2020": "GradNAP", "navai": "NAvAI", "nap": "NAP"}
@@ -128,6 +129,7 @@ class Profiles:
                 notes.append(f"{layer}: no gradient in {', '.join(map(str, table['group'].values[unreached]))}")
         for what, owners in self.settings.get("incidents", {}).items():
             notes.append(f"{owners['count']} {what}{_in_utterances(owners)}")
+        notes += mapping_notes(self.settings)
         notes += self.settings.get("limits", [])
         notes += [f"{layer} is left out: {why}" for layer, why in self.settings.get("skipped", {}).items()]
         return tuple(notes)

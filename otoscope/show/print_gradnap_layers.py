@@ -215,7 +215,7 @@ def _tree(ax: Axes, linkage: NDArray[Any], labels: Sequence[str], kinds: Sequenc
     ]
     ax.add_collection(LineCollection(paths, colors=FAINT_INK["light"], linewidths=0.7))
     high = float(linkage[:, 2].max())
-    for place, leaf in enumerate(drawn["leaves"]):
+    for place, leaf in enumerate(drawn["leaves"] or []):
         look = _leaf(kinds[leaf])
         ax.plot([place], [0], marker=look.get_marker(), color=look.get_color(), markersize=3.2, clip_on=False, zorder=3)
         name = "␣" if labels[leaf].isspace() else labels[leaf]

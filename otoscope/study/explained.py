@@ -28,6 +28,7 @@ from otoscope.reduce.profile_options import CHOICES, PRESETS
 from otoscope.reduce.profiles import Profiles
 from otoscope.study.groupings import SYMBOL, By, Grouping, Labels, membership
 from otoscope.study.predictions import Predictions, at_home, predict
+from otoscope.study.reference_labels import Pronounce
 from otoscope.study.speech import Speech, bands_of, heard_by, unpadded
 
 INSTANCES = CHOICES["instances"]
@@ -145,6 +146,7 @@ def explained(
     min_instances: int | None = None,
     mask: str | None = None,
     normaliser: str | None = None,
+    pronounce: Pronounce | None = None,
     **options: Any,
 ) -> Explained:
     """Choose what is explained; the arguments are those of `gradnap`.
@@ -181,7 +183,7 @@ def explained(
             remedy="train the network longer, or give blank=None",
         )
     seconds = [frames * HOP_S for frames in speech.lengths]
-    labels = Labels(speech.utterances, counts, survey.output.stride_s, symbols, seconds)
+    labels = Labels(speech.utterances, counts, survey.output.stride_s, symbols, seconds, pronounce)
     groupings = labels.group(by)
     groups = [group for grouping in groupings for group in grouping.groups]
     members = membership(groupings, predictions.utterance, predictions.frame, predictions.symbol)

@@ -19,6 +19,7 @@ from otoscope.reduce.profiles import Profiles
 from otoscope.study.explained import DEFAULT_BY, explained
 from otoscope.study.groupings import WHERE, By
 from otoscope.study.predictions import incidents
+from otoscope.study.reference_labels import Pronounce
 from otoscope.study.speech import Speech
 
 
@@ -38,6 +39,7 @@ def gradnap(
     min_instances: int | None = None,
     mask: str | None = None,
     normaliser: str | None = None,
+    pronounce: Pronounce | None = None,
     progress: Progress = silent,
     **options: Any,
 ) -> Profiles:
@@ -59,7 +61,8 @@ def gradnap(
         utterances: the speech; what cannot be read or run is left out and counted.
         layers: names, globs or `"*"`: the network's own layers and the `"input"`.
         by: what to group by: `symbol` (the predicted grapheme), a tier such as `phone`, `word` or `grapheme`, a class
-            of phones (`manner`, `place`, `voicing`, `height`, `backness`), `speaker`, an attribute, or a condition on
+            of phones (`manner`, `place`, `voicing`, `height`, `backness`), `speaker`, an attribute, what a prediction
+            stands for in the transcript (`reference-grapheme`, `reference-phone`), or a condition on
             these, `"phone=AE & gender=f"` (`otoscope.study.conditions`). A condition makes one group, named by itself,
             `where:phone=AE & gender=f`, or by the key of a mapping, `{"her AE": "phone=AE & gender=f"}`. Several share
             one pass and one `group` dimension, labelled `symbol:a`, `phone:AE`. Left out: by symbol, and by phone where
@@ -72,6 +75,8 @@ def gradnap(
         method: how gradients are computed (`otoscope.probe.cones`); chosen and tested by itself.
         batch_size: utterances handled together.
         min_instances, mask, normaliser: see `otoscope.reduce.gradnap.ProfileSums.finalize`.
+        pronounce: the phones of a word's letters, `[("c", ["K"]), …]`, for `by="reference-phone"`, as those of
+            `otoscope.Pronouncer(lexicon).word(word).letters`; left out, as they are read without a lexicon.
         alignment, width, order, units, pad: see `otoscope.reduce.gradnap.ProfileSums`. Layers whose cone has no end
             keep a second on either side of the alignment, unless `width` says otherwise.
         progress: called after each batch.
@@ -92,6 +97,7 @@ def gradnap(
         strict=strict,
         method=method,
         batch_size=batch_size,
+        pronounce=pronounce,
         progress=progress,
         **options,
     )
@@ -111,6 +117,7 @@ def gradnap_sums(
     strict: bool = False,
     method: str = "auto",
     batch_size: int = 32,
+    pronounce: Pronounce | None = None,
     progress: Progress = silent,
     **options: Any,
 ) -> ProfileSums:
@@ -134,6 +141,7 @@ def gradnap_sums(
         strict=strict,
         method=method,
         batch_size=batch_size,
+        pronounce=pronounce,
         **options,
     )
     speech, predictions = task.speech, task.predictions
@@ -166,6 +174,11 @@ def gradnap_sums(
         unusable = {problem.id or f"line {problem.line}": 1 for problem in speech.problems}
         sums.incidents["utterances are left out, which cannot be read or used"] = unusable
     for grouping in task.labels.made.values():
+        if grouping.mapped:
+            counts = grouping.mapped(predictions.utterance, predictions.frame, predictions.symbol)
+            sums.facts.setdefault("stand_for", {})[grouping.name] = dict(counts.most_common())
+        if grouping.unpronounced:
+            sums.facts["unpronounced"] = dict(grouping.unpronounced)
         if grouping.beyond:
             what = f"labels by {grouping.name} reach beyond the audio, and count inside it only"
             sums.incidents[what] = dict(grouping.beyond)

@@ -321,7 +321,8 @@ def _hole(holes: Holes, what: str) -> Iterator[None]:
 def _some(utterances: Sequence[Utterance], most_s: float, seed: int) -> list[Utterance]:
     """As many utterances as fit into the time, drawn by the seed and their ids; one of unknown length counts 5 s."""
     drawn = sorted(utterances, key=lambda utterance: derive_seed(seed, "speech", utterance.id))
-    kept, seconds = set(), 0.0
+    kept: set[str] = set()
+    seconds = 0.0
     for utterance in drawn:
         seconds += float(utterance.attributes.get("duration") or 5.0)
         if seconds > most_s and kept:
@@ -353,8 +354,9 @@ def _vowels(steps: Steps, heard: Speech) -> dict[str, Vowel]:
         pairs = zip(heard.utterances, tiers, strict=True)
         folded = [one.replace(tiers={PHONES: tier}) for one, tier in pairs if one.audio is not None]
         found = measured_vowels(folded, VOWELS)
-        shape = [[found[v].predicted_hz if v in found else (np.nan, np.nan) for v in VOWELS]]
-        shape += [[found[v].spectral_hz if v in found else (np.nan, np.nan) for v in VOWELS]]
+        missing = Vowel("", (np.nan, np.nan), (np.nan, np.nan))
+        vowels = [found.get(label, missing) for label in VOWELS]
+        shape = [[vowel.predicted_hz for vowel in vowels], [vowel.spectral_hz for vowel in vowels]]
         return xr.Dataset(
             {"hertz": (("source", "vowel", "number"), np.array(shape, dtype=float))},
             coords={"source": ["linear prediction", "mean spectrum"], "vowel": list(VOWELS), "number": [1, 2]},
@@ -363,8 +365,8 @@ def _vowels(steps: Steps, heard: Speech) -> dict[str, Vowel]:
     hertz = steps.table("vowels", make)["hertz"]
     vowels = {}
     for label in VOWELS:
-        predicted, spectral = (hertz.sel(vowel=label).values[row] for row in (0, 1))
-        if np.isfinite(predicted).all():
-            first, second = (None if np.isnan(one) else float(one) for one in spectral)
-            vowels[label] = Vowel(label, (float(predicted[0]), float(predicted[1])), (first, second))
+        (low, high), (first, second) = hertz.sel(vowel=label).values.tolist()
+        if np.isfinite([low, high]).all():
+            peaks = None if np.isnan(first) else first, None if np.isnan(second) else second
+            vowels[label] = Vowel(label, (low, high), peaks)
     return vowels

@@ -78,9 +78,9 @@ def _numbers(measures: xr.Dataset) -> Iterator[tuple[str, str, str, str, xr.Data
                 yield "decay", what, layer, "", row.isel(distance=np.flatnonzero(far)).mean("distance")
         for group in map(str, measures["group"].values):
             if group in ("phone:T", "phone:K", "phone:P", "phone:S", "phone:AE", "phone:AA"):
-                row = measures[["fall", "falling"]].sel(reading=method, group=group)
-                yield "t", f"{method}: 100 ms before less 100 ms after (sd of the log-mel)", "input", group, row["fall"]
-                yield "t", f"{method}: share of mel bands that fall", "input", group, row["falling"]
+                at = measures[["fall", "falling"]].sel(reading=method, group=group)
+                yield "t", f"{method}: 100 ms before less 100 ms after (sd of the log-mel)", "input", group, at["fall"]
+                yield "t", f"{method}: share of mel bands that fall", "input", group, at["falling"]
     if "formant_hz" in measures:
         for way in map(str, measures["way"].values):
             at = measures.sel(way=way)

@@ -210,8 +210,8 @@ def save_wide(table: xr.Dataset, folder: Path, name: str, *, csv: bool = True) -
     for key, values in maps.items() if csv else ():
         *rows, last = values.dims
         across = next((str(c) for c in values.coords if values[c].dims == (last,)), None)
-        heads = values[across].values if across else np.arange(values.sizes[last])
-        heads = [f"{head:.3f}" if isinstance(head, float | np.floating) else str(head) for head in heads]
+        places = values[across].values if across else np.arange(values.sizes[last])
+        heads = [f"{place:.3f}" if isinstance(place, float | np.floating) else str(place) for place in places]
         index = pd.MultiIndex.from_product([_labels(values, str(row)) for row in rows], names=rows)
         frame = pd.DataFrame(values.values.reshape(len(index), -1), index=index, columns=heads)
         path = folder / f"{name}-{key}.csv"

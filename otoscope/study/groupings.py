@@ -25,14 +25,16 @@ from otoscope.hear.phones import FEATURES, PHONE_TABLE, SILENCE, fold, guess_sou
 from otoscope.hear.text import normalise_text
 from otoscope.hear.tiers import Segment
 from otoscope.learn.align import as_letters
+from otoscope.learn.pronounce import Pronouncer
 from otoscope.study.conditions import SIGNS, Atom, as_text, evaluate, fulfils, parse_condition
 from otoscope.study.reference_labels import (
+    Mapper,
     Pronounce,
     ReferenceLabels,
     phones_of,
     reference_graphemes,
-    reference_numbers,
     reference_phones,
+    unpronounced,
 )
 
 SYMBOL, PHONE, GRAPHEME, WHERE = "symbol", "phone", "grapheme", "where"
@@ -64,6 +66,10 @@ class Grouping:
     condition: str = ""
     beyond: Mapping[str, int] = field(default_factory=dict)
     """Utterance → labels that lie outside its audio, wholly or in part."""
+    mapped: Callable[[Tensor, Tensor, Tensor], Counter[str]] | None = None
+    """Of what predictions stand for in the transcript: how many stand for what, those without a label included."""
+    unpronounced: Mapping[str, int] = field(default_factory=dict)
+    """Words of the transcripts that nobody knows how to say → how often they come."""
 
     @property
     def groups(self) -> list[str]:
@@ -92,7 +98,8 @@ class Labels:
         frame_s: seconds from one output frame to the next; frame t is at `t * frame_s`.
         symbols: names of the outputs.
         seconds: how long each utterance is; left out, as long as its output frames.
-        pronounce: the phones of a word's letters, for `reference-phone`; see `otoscope.learn.phone_times`.
+        pronounce: the phones of a word's letters, for `reference-phone`, see `otoscope.learn.phone_times`; left out,
+            as the network from spelling to sound reads them.
     """
 
     utterances: Sequence[Utterance]
@@ -209,21 +216,21 @@ class Labels:
 
     def by_reference(self, name: str) -> Grouping:
         """What each prediction stands for in the transcript: its letter or space, or the phone of that letter."""
-        texts = [list(normalise_text(utterance.text)) for utterance in self.utterances]
+        texts = [normalise_text(utterance.text) for utterance in self.utterances]
         if name == REFERENCE_GRAPHEME:
             labels = sorted({letter for text in texts for letter in text})
             labelled: Callable[[Sequence[str], str, Sequence[int]], ReferenceLabels] = reference_graphemes
-        elif self.pronounce is None:
-            raise BadOption("nothing tells the phones of letters", got=repr(name), wanted="a way to pronounce words")
+            unread: Mapping[str, int] = {}
         else:
-            pronounce = lru_cache(maxsize=None)(self.pronounce)
+            pronounce = lru_cache(maxsize=None)(self.pronounce or read_letters(texts))
             labels = sorted({p for text in texts for made in phones_of(text, pronounce) for p in made or ()})
             labelled = partial(reference_phones, pronounce)
+            unread = unpronounced(texts, pronounce)
         if not labels:
             raise self.nothing(name)
         number = {label: index for index, label in enumerate(labels)}
-        find = partial(reference_numbers, self.utterances, as_letters(self.symbols), labelled, number)
-        return Grouping(name, tuple(labels), find=find)
+        mapper = Mapper(self.utterances, as_letters(self.symbols), labelled, number)
+        return Grouping(name, tuple(labels), find=mapper.numbers, mapped=mapper.counts, unpronounced=unread)
 
     def by_tier(self, name: str, tiers: Sequence[Sequence[Segment]]) -> Grouping:
         labels = sorted({segment.label for tier in tiers for segment in tier if segment.label.strip()})
@@ -257,6 +264,19 @@ class Labels:
             wanted=f"symbol, speaker, a tier or an attribute: {', '.join(there) or 'these utterances have none'}",
             remedy=remedy,
         )
+
+
+def read_letters(texts: Sequence[str]) -> Pronounce:
+    """Says words by their letters, those of the texts all at once, which is quicker."""
+    pronouncer = _reader()
+    pronouncer.words(sorted({word for text in texts for word in text.split()}))
+    return lambda word: pronouncer.word(word).letters
+
+
+@lru_cache(maxsize=1)
+def _reader() -> Pronouncer:
+    """One for all: it remembers what it has read."""
+    return Pronouncer()
 
 
 def tier_names(name: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ the corresponding letter of the transcript makes. What cannot be mapped has no l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import kaldialign
@@ -148,32 +148,48 @@ def phones_of(reference: Sequence[str], pronounce: Pronounce) -> list[tuple[str,
     return found[:-1]
 
 
-def reference_numbers(
-    utterances: Sequence[Utterance],
-    symbols: Sequence[str],
-    labelled: Callable[[Sequence[str], str, Sequence[int]], ReferenceLabels],
-    number: Mapping[str, int],
-    utterance: Tensor,
-    frame: Tensor,
-    symbol: Tensor,
-) -> Tensor:
-    """The label's number for each instance, -1 for none `(instance,)`.
+@dataclass(frozen=True)
+class Mapper:
+    """Maps the predictions of many utterances to their transcripts.
 
     Args:
         utterances: whose transcripts are the reference.
         symbols: names of the outputs, as in transcripts.
         labelled: makes labels of the symbols said, the transcript and the frames of an utterance.
         number: of each label.
-        utterance, frame, symbol: of every instance, as in `otoscope.study.predictions`: all predictions of an
-            utterance, or the peak of each, in the order of their frames.
+
+    Instances are given by `utterance, frame, symbol` `(instance,)`, as in `otoscope.study.predictions`: all predictions
+    of an utterance, or the peak of each, in the order of their frames.
     """
-    found = torch.full_like(utterance, -1)
-    for index in utterance.unique().tolist():
-        rows = (utterance == index).nonzero()[:, 0]
-        said = [symbols[n] for n in symbol[rows].tolist()]
-        labels = labelled(said, utterances[index].text, frame[rows].tolist()).labels
-        found[rows] = torch.tensor([-1 if label is None else number[label] for label in labels])
-    return found
+
+    utterances: Sequence[Utterance]
+    symbols: Sequence[str]
+    labelled: Callable[[Sequence[str], str, Sequence[int]], ReferenceLabels]
+    number: Mapping[str, int]
+
+    def numbers(self, utterance: Tensor, frame: Tensor, symbol: Tensor) -> Tensor:
+        """The label's number for each instance, -1 for none `(instance,)`."""
+        found = torch.full_like(utterance, -1)
+        for rows, mapped in self._each(utterance, frame, symbol):
+            found[rows] = torch.tensor([-1 if label is None else self.number[label] for label in mapped.labels])
+        return found
+
+    def counts(self, utterance: Tensor, frame: Tensor, symbol: Tensor) -> Counter[str]:
+        """How many instances stand for what: those with a label by how they were mapped, those without by why."""
+        return sum((mapped.counts for _, mapped in self._each(utterance, frame, symbol)), Counter())
+
+    def _each(self, utterance: Tensor, frame: Tensor, symbol: Tensor) -> Iterator[tuple[Tensor, ReferenceLabels]]:
+        """The instances of each utterance, and their labels."""
+        for index in utterance.unique().tolist():
+            rows = (utterance == index).nonzero()[:, 0]
+            said = [self.symbols[n] for n in symbol[rows].tolist()]
+            yield rows, self.labelled(said, self.utterances[index].text, frame[rows].tolist())
+
+
+def unpronounced(texts: Sequence[str], pronounce: Pronounce) -> Counter[str]:
+    """Words of normalised texts that cannot be pronounced, and how often they come."""
+    words = Counter(word for text in texts for word in text.split())
+    return Counter({word: count for word, count in words.items() if phones_of(word, pronounce)[0] is None})
 
 
 def _mapped(
