@@ -77,9 +77,10 @@ def measures(
 
 def _clusters(profiles: Profiles, permutations: int, seed: int) -> xr.Dataset:
     layers, tables = list(profiles.layers), []
+    kinds = {name.partition(":")[0] for name in profiles.groups}
     for grouping in (GRAPHEMES, PHONES):
         with contextlib.suppress(BadInput):
-            if any(name.startswith(f"{grouping}:") for name in profiles.groups):
+            if grouping in kinds:
                 tables.append(silhouettes(profiles, [grouping])[["silhouette", "silhouette_mean"]])
     if not tables:
         return xr.Dataset(coords={"layer": layers})
@@ -87,6 +88,8 @@ def _clusters(profiles: Profiles, permutations: int, seed: int) -> xr.Dataset:
     means = result["silhouette_mean"].transpose("grouping", "layer")
     result["trend"] = ("grouping", [rank_trend(row) for row in means.values])
     result["more"] = means.sel(grouping=PHONES, drop=True) - means.sel(grouping=GRAPHEMES, drop=True)
+    if PHONES not in kinds:
+        return result.drop_attrs()
     with contextlib.suppress(BadInput):
         pure = cluster_purity(
             cluster_groups(profiles, f"{PHONES}:*"),

@@ -105,7 +105,7 @@ def reproduce_insights(
     utterances = _corpus(corpus, settings, out, terminal)
     result.problems += [f"corpus: {problem}" for problem in utterances.problems]
     with terminal.stage("features") as progress:
-        speech = listen(utterances, progress=progress) if settings.in_memory else None
+        speech = listen(utterances, top_hz=settings.top_hz, progress=progress) if settings.in_memory else None
         heard = _analysed(speech or utterances, settings)
     left_out = (speech.problems if speech else heard.problems)[len(utterances.problems) if speech else 0 :]
     result.problems += [f"recording: {problem}" for problem in left_out]
@@ -166,7 +166,7 @@ def _analysed(source: Speech | Sequence[Utterance], settings: Settings) -> Speec
     step = max(1, len(there) // settings.utterances)
     few = list(there)[::step][: settings.utterances]
     if not isinstance(source, Speech):
-        return listen(few)
+        return listen(few, top_hz=settings.top_hz)
     ids = {utterance.id for utterance in few}
     return source.among([index for index, utterance in enumerate(source.utterances) if utterance.id in ids])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from otoscope.base import choose
+from otoscope.hear.audio import TOP_HZ
 from otoscope.hear.sentences import DEV_SENTENCES, LONGEST, TEST_SENTENCES
 from otoscope.learn.transcribe import Decoding
 from otoscope.study.series_tables import Job
@@ -60,6 +61,11 @@ class Settings:
     hears: str
     utterances: int = 64
     cnn: str = f"{CNN}-{DEEPEST}"
+
+    @property
+    def top_hz(self) -> float:
+        """Upper end of the mel bands that all networks hear."""
+        return float(self.network.get("top_hz", TOP_HZ))
 
     def values(self, network: str) -> dict[str, Any]:
         """A network's configuration, as a recipe has it under `network:`."""
@@ -116,7 +122,7 @@ SMALL = Settings(
 _RECURRENT = {"scheduled_sampling": 0.1}
 FULL = Settings(
     size="paper",
-    network={"vocabulary": {"kind": "unigram", "size": 1000}},
+    network={"top_hz": 3800, "vocabulary": {"kind": "unigram", "size": 1000}},
     of_network=dict.fromkeys((*CNNS, "lstm"), _RECURRENT),
     training={
         "epochs": 35,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from otoscope.base import Progress, choose, silent, write_text
-from otoscope.hear.audio import HOP_S, pad_batch
+from otoscope.hear.audio import HOP_S, TOP_HZ, pad_batch
 from otoscope.hear.corpus import Utterance, select
 from otoscope.hear.utterance import duration_s
 from otoscope.learn.checkpoint import load
@@ -25,7 +25,7 @@ from otoscope.learn.transcribe import Decoding
 from otoscope.study.console import Terminal
 from otoscope.study.recogniser import score_recogniser, train_recogniser, usable_examples, with_vocabulary
 from otoscope.study.series_tables import Job, Row, Scored, done, rate, score_file, write_tables
-from otoscope.study.speech import Speech, listen
+from otoscope.study.speech import Speech, bands_of, listen
 
 TRIED = 3
 """Batches from which the time of a training is foretold."""
@@ -41,10 +41,12 @@ def chosen(only: Sequence[str] | None, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in wanted]
 
 
-def part_of(corpus: Speech | Sequence[Utterance], where: str, progress: Progress = silent) -> Speech:
+def part_of(
+    corpus: Speech | Sequence[Utterance], where: str, progress: Progress = silent, top_hz: float = TOP_HZ
+) -> Speech:
     """The utterances that fulfil a condition, with their features; these are computed if they are not there."""
     if not isinstance(corpus, Speech):
-        return listen(select(corpus, where), progress=progress)
+        return listen(select(corpus, where), top_hz=top_hz, progress=progress)
     kept = {utterance.id for utterance in select(corpus.utterances, where)}
     return corpus.among([index for index, utterance in enumerate(corpus.utterances) if utterance.id in kept])
 
@@ -59,7 +61,8 @@ def foretell(job: Job, corpus: Speech | Sequence[Utterance], device: str) -> flo
     else:
         everything = select(corpus, condition)
         frames = round(sum(duration_s(utterance) for utterance in everything) / HOP_S)
-        part = listen(sorted(everything, key=duration_s)[len(everything) // 2 :][: config.batch_size])
+        usual = sorted(everything, key=duration_s)[len(everything) // 2 :][: config.batch_size]
+        part = listen(usual, top_hz=job.values.get("top_hz", TOP_HZ))
     torch.manual_seed(0)
     network = build(read_config(with_vocabulary(network_values(job.values), part.utterances))).train()
     place = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
@@ -202,7 +205,8 @@ def score(
     network = load(job.folder)
     columns: dict[str, list[Scored]] = {}
     for name, where in job.tests.items():
-        found = score_recogniser(network, part_of(corpus, where), decoding=decoding, progress=progress)
+        part = part_of(corpus, where, top_hz=bands_of(network)[1])
+        found = score_recogniser(network, part, decoding=decoding, progress=progress)
         columns[name] = [Scored(id, c.words, c.sub, c.deletions, c.ins) for id, _, _, c in found["utterances"]]
     kept = {"epoch": epoch, "parameters": parameters(network), "tests": dict(job.tests), "columns": columns}
     write_text(path, json.dumps(kept))
