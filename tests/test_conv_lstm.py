@@ -118,7 +118,7 @@ def test_sizes_by_name():
     }
     assert set(NAMED_SIZES) == {"wav2letter", "conv-lstm", "lstm", "transformer"}
     for name, sizes in NAMED_SIZES.items():
-        assert set(sizes) == {"paper", "small"}
+        assert set(sizes) == {"paper", "small", *(["narrow"] if name == "wav2letter" else [])}
         assert read_config(network_values({"network": name})) == read_config({"network": name})
     with pytest.raises(BadOption, match="1 to 6 convolutions"):
         network_values({"network": "conv-lstm", "depth": 7})

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+import otoscope
 from otoscope.commands.options import JsonOption
 from otoscope.study.console import Terminal
-from otoscope.study.insights import reproduce_insights
 
 
 def insights(
@@ -52,7 +52,7 @@ def insights(
     it goes on where it was. What is missing is named, marked in the figures, and makes the exit status 1.
     """
     terminal = Terminal(as_json=json)
-    found = reproduce_insights(
+    found = otoscope.reproduce_insights(
         out,
         scale=scale,
         corpus=corpus or (),
