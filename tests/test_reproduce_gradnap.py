@@ -171,7 +171,16 @@ def test_claims_have_their_controls_beside_them(made, speech, run):
     assert values[0] == pytest.approx(wanted, abs=1e-5)
 
 
-@pytest.mark.parametrize("change", ["corpus", "checkpoint", "otoscope", "settings"])
+# All four go the same way; two of them make a minute of the suite.
+@pytest.mark.parametrize(
+    "change",
+    [
+        "corpus",
+        "checkpoint",
+        pytest.param("otoscope", marks=pytest.mark.slow),
+        pytest.param("settings", marks=pytest.mark.slow),
+    ],
+)
 def test_what_belongs_to_something_else_is_made_again(made, tmp_path, speech, run, other, change, monkeypatch):
     out, scale, manifest, network = copied(made, tmp_path / "out"), TINY, speech, run
     if change == "corpus":

@@ -163,7 +163,8 @@ def controls(
         if np.isfinite(row).sum() > 1:
             panels[0].plot(far_ms, row, color=colour, linewidth=0.9, label=name)
     panels[0].set(xlabel="distance from the alignment (ms)", ylabel="mean |GradNAP|, largest = 1", title="decay")
-    panels[0].legend(fontsize=5, ncols=2, handlelength=1, columnspacing=0.8, labelspacing=0.2)
+    if panels[0].lines:
+        panels[0].legend(fontsize=5, ncols=2, handlelength=1, columnspacing=0.8, labelspacing=0.2)
     panels[0].set_ylim(bottom=0)
     at = np.arange(len(layers))
     kind = PHONES if np.isfinite(measures["peak_s"].sel(grouping=PHONES)).any() else GRAPHEMES
