@@ -92,9 +92,10 @@ def _read_batch(network: SpellingToSound, words: Sequence[str], beam: int) -> li
     rows = torch.tensor([number for number, _ in candidates])
     spoken = [phones for _, phones in candidates]
     scores, stress, weights = _agree(network, keys[rows], spoken)
+    named = [tuple(PHONES[phone - 3] for phone in phones) for phones in spoken]
     aligned = [
-        list(zip(words[number], network.aligner.align(words[number], [PHONES[p - 3] for p in phones]), strict=True))
-        for number, phones in candidates
+        list(zip(words[number], network.aligner.align(words[number], phones), strict=True))
+        for (number, _), phones in zip(candidates, named, strict=True)
     ]
     scores += GRAPHONE_WEIGHT * torch.from_numpy(network.graphones.log_probabilities(aligned))
     best: dict[int, int] = {}
@@ -104,7 +105,7 @@ def _read_batch(network: SpellingToSound, words: Sequence[str], beam: int) -> li
     readings = []
     for number, word in enumerate(words):
         index = best[number]
-        phones = tuple(PHONES[phone - 3] for phone in spoken[index])
+        phones = named[index]
         marks = stress[index, : len(phones)].tolist()
         readings.append(
             Reading(

@@ -81,10 +81,6 @@ def aligned(aligner: LetterAligner, pairs: Sequence[tuple[str, tuple[str, ...]]]
 
 def common_chunks(aligner: LetterAligner, pairs: Sequence[tuple[str, tuple[str, ...]]]) -> list[Chunk]:
     """What letters make often, in a fixed order."""
-    often = Counter(
-        chunk
-        for word, phones in pairs[:: max(1, len(pairs) // 20_000)]
-        if len(phones) <= 2 * len(word)
-        for chunk in aligner.align(word, phones)
-    )
+    some = pairs[:: max(1, len(pairs) // 20_000)]
+    often = Counter(chunk for row in aligned(aligner, some) for _, chunk in row)
     return [chunk for chunk, count in sorted(often.items()) if count >= 5] or [()]
