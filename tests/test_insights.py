@@ -27,6 +27,7 @@ from otoscope.study.console import Terminal
 from otoscope.study.insights import reproduce_insights
 from otoscope.study.insights_layers import side_by_side, through
 from otoscope.study.insights_settings import FULL, NETWORKS, SMALL
+from otoscope.study.kept import MADE_WITH
 from otoscope.study.representations import open_networks
 from otoscope.study.results import load_table
 
@@ -237,18 +238,17 @@ def test_nothing_is_done_twice_and_stale_is_done_again(done: Path, manifest: Pat
     assert "there already: 4 of 4 networks trained, 4 analysed" in capfd.readouterr().err
     xr.testing.assert_equal(load_table(out / "figure3.nc"), before)
     # Another version, and another corpus.
-    path = out / "analysis" / "lstm-s0.nc"
-    table = load_table(path)
-    table.assign_attrs(otoscope_version="0.0.1").to_netcdf(path, engine="h5netcdf")
-    other = out / "analysis" / "lstm-s1.nc"
-    table = load_table(other)
-    table.assign_attrs(corpus="0" * 16).to_netcdf(other, engine="h5netcdf")
+    for name, key in (("lstm-s0", "otoscope"), ("lstm-s1", "speech")):
+        path = out / "analysis" / f"{name}.nc"
+        table = load_table(path)
+        made_with = json.dumps({**json.loads(table.attrs[MADE_WITH]), key: "other"})
+        table.assign_attrs({MADE_WITH: made_with}).to_netcdf(path, engine="h5netcdf")
     (out / "analysis" / "conv-lstm-2-s0.nc").write_bytes(b"cut short")
     assert reproduce(out, manifest).problems == []
     said = capfd.readouterr().err
-    assert "lstm-s0: what was kept is of another version; computed again" in said
-    assert "lstm-s1: what was kept is of other speech; computed again" in said
-    assert "conv-lstm-2-s0: what was kept is of a file that cannot be read; computed again" in said
+    assert "lstm-s0.nc was made with another otoscope, and is made again" in said
+    assert "lstm-s1.nc was made with another speech, and is made again" in said
+    assert "conv-lstm-2-s0.nc cannot be read, and is made again" in said
     xr.testing.assert_allclose(load_table(out / "figure3.nc"), before)
 
 

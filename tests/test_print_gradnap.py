@@ -14,7 +14,6 @@ from otoscope.show.print_gradnap import (
     action_potentials,
     colour_limit,
     input_profiles,
-    missing_figure,
     receptive_fields,
 )
 from otoscope.show.print_gradnap_layers import KINDS, controls, dendrograms, silhouettes_by_threshold
@@ -171,10 +170,7 @@ def test_controls_stand_beside_the_network():
     assert words(without) == ["missing: too few phones have a profile"]
 
 
-def test_a_figure_of_which_there_is_nothing_says_so():
-    figure = missing_figure("this is not a run", caption="Figure 2.")
-    assert words(figure) == ["missing: this is not a run"]
-    assert figure.get_label() == "Figure 2. Missing: this is not a run."
+def test_an_empty_table_is_refused():
     with pytest.raises(BadInput):
         input_profiles(xr.Dataset())
 

@@ -10,14 +10,11 @@ pytest.importorskip("matplotlib", reason="figures for papers need the extra `pri
 
 from otoscope.show.print_insights import (
     layer_handles,
-    mark_missing,
-    missing,
     neighbouring_layers,
     over_seeds,
     through_training,
     wer_by_depth,
 )
-from otoscope.show.print_style import axes_of
 from otoscope.show.style import depth_colours
 
 
@@ -107,13 +104,7 @@ def test_neighbours_have_the_values_of_the_table_and_their_controls() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["2", "3"]
 
 
-def test_a_hole_says_what_is_not_there() -> None:
-    ax = drawn(missing("LSTM is not trained"))
-    assert [text.get_text() for text in ax.texts] == ["LSTM is not trained"]
-    assert [patch.get_hatch() for patch in ax.patches] == ["////"]
-    given = axes_of(None)
-    mark_missing("not trained: seed 2", given)
-    assert [text.get_text() for text in given.texts] == ["not trained: seed 2"]
+def test_the_legend_has_a_line_for_each_layer() -> None:
     assert [handle.get_label() for handle in layer_handles(["a", "b"])] == ["a", "b"]
 
 

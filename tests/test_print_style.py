@@ -8,7 +8,17 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from otoscope.show.print_style import COLUMN_IN, DPI, axes_of, figure_of, printed, save_print, say
+from otoscope.show.print_style import (
+    COLUMN_IN,
+    DPI,
+    axes_of,
+    figure_of,
+    mark_gap,
+    missing_figure,
+    printed,
+    save_print,
+    say,
+)
 
 
 @printed
@@ -53,3 +63,21 @@ def test_own_axes_are_drawn_on_and_own_settings_stay():
     assert dict(matplotlib.rcParams) == before
     np.testing.assert_array_equal(left.lines[0].get_xdata(), [0, 1])
     assert not right.lines
+
+
+def test_a_figure_of_which_there_is_nothing_is_hatched_and_says_why():
+    figure = missing_figure("LSTM is not trained", caption="Figure 3.")
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.texts] == ["missing: LSTM is not\ntrained"]
+    assert [patch.get_hatch() for patch in ax.patches] == ["////"]
+    assert figure.get_label() == "Figure 3. Missing: LSTM is not trained."
+
+
+def test_a_gap_is_named_and_leaves_what_is_there():
+    ax = axes_of(None)
+    ax.plot([0, 1], [0, 1])
+    mark_gap(ax, "seed 2, not trained")
+    assert [text.get_text() for text in ax.texts] == ["missing: seed 2, not trained"]
+    assert ax.texts[0].get_bbox_patch().get_hatch() == "////"
+    assert len(ax.lines) == 1
+    assert ax.get_xticks().size

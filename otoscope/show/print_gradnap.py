@@ -7,7 +7,6 @@ that says why.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +21,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from otoscope.base import BadInput
-from otoscope.show.print_style import COLUMN_IN, PAGE_IN, axes_of, figure_of, printed, say
+from otoscope.show.print_style import PAGE_IN, axes_of, figure_of, mark_hole, printed, say
 from otoscope.show.reading import amount, demand, group_name, hertz_ticks, layer_names
-from otoscope.show.style import AXIS, CATEGORIES, CROWD, DIVERGING, FAINT_INK, INK
+from otoscope.show.style import CATEGORIES, CROWD, DIVERGING, FAINT_INK, INK
 
-HOLE_LETTERS = 22
 # The share of values that may lie outside a colour scale.
 SATURATED = 0.005
 RECIPES = {"krug2020": "the paper's penalties", "recommended": "penalties scaled to the gradient"}
@@ -45,32 +43,6 @@ def grid(rows: int, columns: int, axes: Sequence[Axes] | None, *, height: float,
     if len(given) != rows * columns:
         raise BadInput("these axes do not fit the figure", got=f"{len(given)}", wanted=f"{rows} x {columns}")
     return given
-
-
-def mark_hole(ax: Axes, words: str, what: str = "missing") -> None:
-    """Leave a panel empty, and write in it what is with it, and why."""
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set(visible=True, linestyle=(0, (3, 3)), color=AXIS["light"])
-    ax.text(
-        0.5,
-        0.5,
-        textwrap.fill(f"{what}: {words}", HOLE_LETTERS),
-        transform=ax.transAxes,
-        ha="center",
-        va="center",
-        color=FAINT_INK["light"],
-        fontsize=6.5,
-    )
-
-
-@printed
-def missing_figure(words: str, *, caption: str = "", ax: Axes | None = None) -> Figure:
-    """A figure of which nothing could be made: one empty panel that says why."""
-    ax = axes_of(ax, width=COLUMN_IN, height=1.4)
-    mark_hole(ax, words)
-    return say(figure_of(ax), f"{caption} Missing: {words}.".strip())
 
 
 @printed

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from otoscope.show.print_gradnap import grid, mark_hole
-from otoscope.show.print_style import figure_of, printed, say
+from otoscope.show.print_gradnap import grid
+from otoscope.show.print_style import figure_of, mark_hole, printed, say
 from otoscope.show.reading import amount, demand, layer_names
 from otoscope.show.style import CATEGORIES, FAINT_INK, INK, depth_colours
 

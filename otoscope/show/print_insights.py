@@ -12,31 +12,15 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from otoscope.show.print_style import PAGE_IN, axes_of, figure_of, printed
-from otoscope.show.style import CATEGORIES, CROWD, FAINT_INK, INK, depth_colours
+from otoscope.show.print_style import HATCH, PAGE_IN, axes_of, figure_of, printed
+from otoscope.show.style import CATEGORIES, CROWD, FAINT_INK, depth_colours
 
 MARKERS = ("o", "s", "D", "^")
 MEASURE_NAMES = {"svcca": "SVCCA", "cka": "CKA"}
 READING_NAMES = {"paper": "as the paper does", "recommended": "recommended"}
 TOLERANCE = 0.95
-
-
-@printed
-def missing(text: str, *, ax: Axes | None = None) -> Figure:
-    """A hole: a hatched panel that says what is not there."""
-    ax = axes_of(ax)
-    hatched = Rectangle((0, 0), 1, 1, transform=ax.transAxes, facecolor="none", linewidth=0)
-    hatched.set(edgecolor=CROWD["light"], hatch="////")
-    ax.add_patch(hatched)
-    ax.text(
-        0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=INK["light"],
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 3},
-    )  # fmt: skip
-    ax.set(xticks=[], yticks=[])
-    return figure_of(ax)
 
 
 @printed
@@ -70,7 +54,7 @@ def wer_by_depth(table: xr.Dataset, networks: Sequence[str], *, ax: Axes | None 
         ax.plot(places + shift + 0.13, seeds, marker, color=colour, markersize=1.6, alpha=0.8, linestyle="none")
     for place, name in enumerate(networks):
         if name not in there:
-            ax.axvspan(place - 0.4, place + 0.4, facecolor="none", edgecolor=CROWD["light"], hatch="////", linewidth=0)
+            ax.axvspan(place - 0.4, place + 0.4, facecolor="none", edgecolor=CROWD["light"], hatch=HATCH, linewidth=0)
             ax.text(
                 place, 0.5, "not trained", rotation=90, ha="center", va="center", color=FAINT_INK["light"],
                 transform=ax.get_xaxis_transform(), bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
@@ -150,18 +134,12 @@ def through_training(
     first, last = (int(epochs[there][0]), int(epochs[there][-1])) if there.any() else (0, -1)
     for epoch in epochs[~there]:
         if first <= epoch <= last:
-            ax.axvspan(epoch - 0.5, epoch + 0.5, facecolor="none", edgecolor=CROWD["light"], hatch="////", linewidth=0)
+            ax.axvspan(epoch - 0.5, epoch + 0.5, facecolor="none", edgecolor=CROWD["light"], hatch=HATCH, linewidth=0)
     ax.set(xlabel="epoch", ylabel="similarity", ylim=(min(least, 0.9) - 0.01, 1.01))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.margins(x=0.01)
     ax.grid(axis="y")
     return figure_of(ax)
-
-
-def mark_missing(text: str, ax: Axes) -> None:
-    """Say in a hatched corner of a panel what it lacks."""
-    box = {"hatch": "////", "facecolor": "white", "edgecolor": CROWD["light"], "pad": 3}
-    ax.text(0.02, 0.04, text, transform=ax.transAxes, fontsize=6.5, color=INK["light"], bbox=box)
 
 
 @printed

@@ -16,15 +16,20 @@ import matplotlib
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from otoscope.base import atomic_path, write_text
-from otoscope.show.style import AXIS, CATEGORIES, FAINT_INK, GRID, INK
+from otoscope.show.style import AXIS, CATEGORIES, CROWD, FAINT_INK, GRID, INK
 
 COLUMN_IN = 3.35
 """Width of a column of a two-column paper, in inches."""
 PAGE_IN = 6.9
 """Width of its text."""
 DPI = 300
+HATCH = "////"
+"""Marks whatever is not there."""
+HOLE_LETTERS = 22
+"""A line in an empty panel has no more."""
 
 # Any: matplotlib names every key in a type of its own.
 LOOK: Any = {
@@ -86,6 +91,32 @@ def figure_of(ax: Axes) -> Figure:
     if not isinstance(figure, Figure):
         raise TypeError("these axes belong to no figure")
     return figure
+
+
+def mark_hole(ax: Axes, words: str, what: str = "missing") -> None:
+    """Hatch an empty panel, and write in it what is with it, and why."""
+    ax.set(xticks=[], yticks=[])
+    hatched = Rectangle((0, 0), 1, 1, transform=ax.transAxes, facecolor="none", linewidth=0)
+    hatched.set(edgecolor=CROWD["light"], hatch=HATCH)
+    ax.add_patch(hatched)
+    ax.text(
+        0.5, 0.5, textwrap.fill(f"{what}: {words}", HOLE_LETTERS), transform=ax.transAxes, ha="center", va="center",
+        color=INK["light"], fontsize=6.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 3},
+    )  # fmt: skip
+
+
+def mark_gap(ax: Axes, words: str) -> None:
+    """Say in a hatched corner what a panel that shows the rest lacks."""
+    box = {"hatch": HATCH, "facecolor": "white", "edgecolor": CROWD["light"], "pad": 3}
+    ax.text(0.02, 0.04, f"missing: {words}", transform=ax.transAxes, fontsize=6.5, color=INK["light"], bbox=box)
+
+
+@printed
+def missing_figure(words: str, *, caption: str = "", ax: Axes | None = None) -> Figure:
+    """A figure of which nothing could be made: one hatched panel that says why."""
+    ax = axes_of(ax, height=1.4)
+    mark_hole(ax, words)
+    return say(figure_of(ax), f"{caption} Missing: {words}.".strip())
 
 
 def say(figure: Figure, caption: str) -> Figure:

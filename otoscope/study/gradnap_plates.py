@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from otoscope.probe.taps import INPUT
-from otoscope.show.print_gradnap import action_potentials, input_profiles, missing_figure, receptive_fields
+from otoscope.show.print_gradnap import action_potentials, input_profiles, receptive_fields
 from otoscope.show.print_gradnap_layers import controls, dendrograms, silhouettes_by_threshold
-from otoscope.show.print_style import save_print
+from otoscope.show.print_style import missing_figure, save_print
 from otoscope.study.gradnap_analysis import Analysis
 from otoscope.study.gradnap_claims import claims_table, save_claims
 from otoscope.study.gradnap_measures import GRAPHEMES, OWN, PART, PHONES, RANDOM, SHUFFLED, jackknife

@@ -13,14 +13,12 @@ from otoscope.show.print_insights import (
     READING_NAMES,
     four_panels,
     layer_handles,
-    mark_missing,
-    missing,
     neighbouring_layers,
     through_training,
     tidy_panels,
     wer_by_depth,
 )
-from otoscope.show.print_style import save_print, say
+from otoscope.show.print_style import mark_gap, missing_figure, save_print, say
 from otoscope.study.insights_settings import CNNS, Settings
 
 TITLES = {"figure2": "CNN", "figure3": "LSTM", "figure4": "Transformer"}
@@ -37,7 +35,7 @@ def draw_table(out: Path, table: xr.Dataset | None, names: Sequence[str], seeds:
     wanted = [name for name in reversed(CNNS) if name in names]
     wanted += [name for name in names if name not in CNNS]
     if table is None:
-        return save_print(say(missing("no network is trained"), "Word errors: no network is trained."), out, "wer")
+        return save_print(missing_figure("no network is trained", caption="Word errors."), out, "wer")
     figure = wer_by_depth(table, wanted)
     conditions = ", ".join(map(str, table["condition"].values))
     caption = (
@@ -55,7 +53,7 @@ def draw_neighbours(out: Path, found: xr.Dataset | None, facts: dict[str, Any], 
     wanted = [name for name in reversed(CNNS) if name in names and name != "conv-lstm-1"]
     if found is None:
         text = "no CNN of two convolutions is trained"
-        return save_print(say(missing(text), f"Figure 1: {text}."), out, "figure1")
+        return save_print(missing_figure(text, caption="Figure 1."), out, "figure1")
     handles = layer_handles([name.removeprefix("conv-lstm-") for name in wanted])
     figure, panels = four_panels("", handles, "convolutions in the network")
     there = [name for name in wanted if name in found["network"].values]
@@ -67,7 +65,7 @@ def draw_neighbours(out: Path, found: xr.Dataset | None, facts: dict[str, Any], 
         neighbouring_layers(lines, shuffled, labels=False, ax=ax)
         if len(there) < len(wanted):
             gone = ", ".join(name.removeprefix("conv-lstm-") for name in wanted if name not in there)
-            mark_missing(f"not trained: {gone}", ax)
+            mark_gap(ax, f"{gone}, not trained")
     tidy_panels(panels)
     caption = (
         "Similarity of each convolution with the next in converged networks of 2 to 6 convolutions (the paper's Figure "
@@ -86,7 +84,7 @@ def draw_training(
     title = f"{TITLES[name]} ({network})"
     if found is None:
         text = f"{title} is not trained"
-        return save_print(say(missing(text), f"Figure {name[-1]}: {text}."), out, name)
+        return save_print(missing_figure(text, caption=f"Figure {name[-1]}."), out, name)
     paths = []
     layers = [str(layer) for layer in found["layer"].values]
     there = [int(seed) for seed in found["seed"].values]
@@ -98,7 +96,7 @@ def draw_training(
                 values = found[curve].sel(reading=reading, measure=measure)
                 through_training(values, least=int(10 * max(lowest, 0)) / 10, ax=panels[reading, measure])
                 if gone := [str(seed) for seed in seeds if seed not in there]:
-                    mark_missing(f"not trained: seed {', '.join(gone)}", panels[reading, measure])
+                    mark_gap(panels[reading, measure], f"seed {', '.join(gone)}, not trained")
         tidy_panels(panels)
         caption = (
             f"{title}: similarity of each layer with itself at {words}, by SVCCA and CKA (the paper's Figure "

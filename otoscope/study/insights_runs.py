@@ -1,33 +1,29 @@
 """The runs that the figures of Ollerenshaw et al. 2021 are drawn from: which can be used, and what was kept of them.
 
-What was computed is kept beside the results with what it was computed from. Of other checkpoints, other speech, another
-version or other settings it is computed again, and that is said.
+What was computed is kept beside the results, and computed again of other checkpoints, speech or settings.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import xarray as xr
 
-from otoscope.base import BadCheckpoint, BadInput, OtoscopeError, Progress, atomic_path, fingerprint
+from otoscope.base import BadCheckpoint, OtoscopeError, Progress, fingerprint
 from otoscope.hear.corpus import corpus_fingerprint
 from otoscope.learn.checkpoint import Run, open_run
 from otoscope.learn.networks import validated
 from otoscope.learn.train import TrainConfig
 from otoscope.study.insights_layers import MEASURES, PRESET, READINGS, REPAIRINGS, side_by_side, through
+from otoscope.study.kept import Steps
 from otoscope.study.representations import Listener, open_networks
-from otoscope.study.results import load_table
 from otoscope.study.series_tables import Job
 from otoscope.study.speech import Speech
 
-IDENTITY = ("corpus", "checkpoints", "otoscope_version", "settings")
 # What the recommended reading alone has.
 HEALTH = ("weight_change", "units", "constant_units")
 
@@ -81,7 +77,7 @@ def differing(job: Job, run: Run) -> str:
 
 
 class Keeper:
-    """Computes what is not kept, and says why where it was kept once.
+    """What the figures need of the runs, computed where it is not kept.
 
     Args:
         folder: where it is kept.
@@ -90,8 +86,9 @@ class Keeper:
     """
 
     def __init__(self, folder: Path, speech: Speech, say: Callable[[str], None]):
-        self.folder, self.speech, self._say = folder, speech, say
-        self._corpus = corpus_fingerprint(speech.utterances)
+        self.folder, self.speech = folder, speech
+        settings = {"readings": READINGS, "preset": PRESET, "measures": MEASURES, "repairings": REPAIRINGS}
+        self._steps = Steps(folder, {"speech": corpus_fingerprint(speech.utterances), "settings": settings}, say)
         self._fingerprints: dict[Path, str] = {}
 
     def through(self, each: Usable, progress: Progress) -> xr.Dataset:
@@ -106,7 +103,7 @@ class Keeper:
             both.attrs |= {"pathologies": found[1].attrs["pathologies"]}
             return both
 
-        return self._kept(each.job.name, checkpoints, compute)
+        return self._step(each.job.name, checkpoints, compute)
 
     def side_by_side(self, network: str, several: Sequence[Usable], progress: Progress) -> xr.Dataset:
         """All seeds of a network, `(reading, …)` of `otoscope.study.insights_layers.side_by_side`."""
@@ -116,46 +113,17 @@ class Keeper:
             runs = {each.job.seed: _open(each, [0, each.last]) for each in several}
             return _joined([side_by_side(runs, self.speech, reading, progress) for reading in READINGS])
 
-        return self._kept(f"{network}-seeds", ends, compute)
+        return self._step(f"{network}-seeds", ends, compute)
 
-    def _kept(self, name: str, checkpoints: Sequence[Path], compute: Callable[[], xr.Dataset]) -> xr.Dataset:
-        path, identity = self.folder / f"{name}.nc", self._identity(checkpoints)
-        if path.is_file():
-            stale = self._stale(path, identity)
-            if not stale:
-                return load_table(path)
-            self._say(f"{name}: what was kept is of {stale}; computed again")
-        found = compute()
-        found.attrs |= identity
-        found.attrs["left_out"] = len(self.speech.problems)
-        with atomic_path(path) as temporary:
+    def _step(self, name: str, checkpoints: Sequence[Path], make: Callable[[], xr.Dataset]) -> xr.Dataset:
+        def small() -> xr.Dataset:
             # No interval needs more than single precision.
-            small = {str(n): {"dtype": "float32"} for n, v in found.data_vars.items() if v.dtype.kind == "f"}
-            found.to_netcdf(temporary, engine="h5netcdf", encoding=small)
-        return load_table(path)
+            return make().map(lambda each: each.astype("float32") if each.dtype.kind == "f" else each, keep_attrs=True)
 
-    def _identity(self, checkpoints: Sequence[Path]) -> dict[str, Any]:
-        settings = {"readings": READINGS, "preset": PRESET, "measures": MEASURES, "repairings": REPAIRINGS}
-        prints = []
         for path in checkpoints:
             if path not in self._fingerprints:
                 self._fingerprints[path] = fingerprint(path)
-            prints.append(self._fingerprints[path])
-        return {
-            "corpus": self._corpus,
-            "checkpoints": " ".join(prints),
-            "otoscope_version": importlib.metadata.version("otoscope"),
-            "settings": json.dumps(settings),
-        }
-
-    def _stale(self, path: Path, identity: dict[str, Any]) -> str:
-        try:
-            there = load_table(path).attrs
-        except BadInput:
-            return "a file that cannot be read"
-        words = {"corpus": "other speech", "checkpoints": "other checkpoints", "otoscope_version": "another version"}
-        unlike = [words.get(key, f"other {key}") for key in IDENTITY if there.get(key) != identity[key]]
-        return ", ".join(unlike)
+        return self._steps.table(name, small, checkpoints=[self._fingerprints[path] for path in checkpoints])
 
 
 def _open(each: Usable, epochs: str | Sequence[int]) -> list[Listener]:

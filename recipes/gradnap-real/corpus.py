@@ -3,13 +3,14 @@
 python recipes/gradnap-real/corpus.py OUT --timit TIMIT.jsonl --librispeech LIBRISPEECH.jsonl --embedded EMBEDDED.jsonl
 
 Every utterance gets `source` and `split`. Held out (`split` = test) are of TIMIT all sentences of one woman and one
-man, of LibriSpeech every tenth utterance, and of the embedded corpus its own test part.
+man, of LibriSpeech every tenth utterance, and of the embedded corpus its own test part. What other transcribed speech
+there is (`--more`, as often as wanted) is learned from, too: all but one woman and one man of it.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import otoscope
@@ -34,7 +35,7 @@ def held_out(source: str, utterances: list[Utterance]) -> set[str]:
     return {utterance.id for utterance in ordered if str(utterance.speaker) in speakers.values()}
 
 
-def together(parts: dict[str, Iterable[Utterance]]) -> dict[str, list[Utterance]]:
+def together(parts: Mapping[str, Iterable[Utterance]]) -> dict[str, list[Utterance]]:
     """The utterances of each source with `source` and `split`.
 
     Raises:
@@ -61,19 +62,21 @@ def together(parts: dict[str, Iterable[Utterance]]) -> dict[str, list[Utterance]
 
 
 def main() -> None:
-    """Read the options, write OUT/timit.jsonl, OUT/librispeech.jsonl, OUT/embedded.jsonl and OUT/manifest.jsonl."""
+    """Read the options, write OUT/SOURCE.jsonl of each, and OUT/manifest.jsonl."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the folder for the manifests")
     for source in SOURCES:
         parser.add_argument(f"--{source}", type=Path, required=True, help="a manifest")
+    parser.add_argument("--more", type=Path, nargs="+", default=[], help="manifests of other speech to learn from")
     parser.add_argument("--phones", type=Path, help="a CTM file with the phones of LibriSpeech")
     given = parser.parse_args()
     terminal = Terminal()
-    parts: dict[str, Iterable[Utterance]] = {}
-    for source in SOURCES:
+    parts: dict[str, list[Utterance]] = {}
+    manifests = [(source, getattr(given, source)) for source in SOURCES] + [("more", path) for path in given.more]
+    for source, path in manifests:
         ctm = {"phone": given.phones} if source == "librispeech" and given.phones else None
-        corpus = otoscope.read_corpus(getattr(given, source), ctm=ctm)
-        parts[source] = corpus
+        corpus = otoscope.read_corpus(path, ctm=ctm)
+        parts.setdefault(source, []).extend(corpus)
         for problem in corpus.problems:
             terminal.say(f"{source}: left out: {problem}")
     made = together(parts)
