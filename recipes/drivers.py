@@ -8,6 +8,8 @@ from pathlib import Path
 
 import otoscope
 from otoscope.base import OtoscopeError
+from otoscope.hear.audio import TOP_HZ
+from otoscope.learn.transcribe import Decoding
 from otoscope.study.console import Terminal
 from otoscope.study.speech import Speech
 
@@ -26,10 +28,15 @@ def arguments(description: str, names: Sequence[str], seeds: Sequence[int]) -> a
     return parser
 
 
-def listen_to(corpus: Path, terminal: Terminal) -> Speech:
-    """The features of a whole corpus, once for all networks."""
+def beams(width: int | None) -> list[Decoding]:
+    """How attention decoders are scored besides: with a beam of so many sentences, if any."""
+    return [] if width is None else [Decoding(method="attention", beam=width)]
+
+
+def listen_to(corpus: Path, terminal: Terminal, *, top_hz: float = TOP_HZ) -> Speech:
+    """The features of a whole corpus, once for all networks: mel bands from 0 to `top_hz` Hz."""
     with terminal.stage("features") as progress:
-        return otoscope.listen(otoscope.read_corpus(corpus), progress=progress)
+        return otoscope.listen(otoscope.read_corpus(corpus), top_hz=top_hz, progress=progress)
 
 
 def begin(main: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from otoscope.base import BadInput, BadOption
 from otoscope.hear.corpus import Utterance, load_audio, read_corpus
 from otoscope.learn.networks import network_values, read_config
 from otoscope.learn.train import TrainConfig
+from otoscope.learn.transcribe import Decoding
 from otoscope.study.console import Terminal
 from otoscope.study.insights_settings import NETWORKS, SMALL
 from otoscope.study.series import chosen, part_of, run_series
@@ -88,9 +89,9 @@ def test_a_series_is_trained_scored_and_not_done_twice(tmp_path: Path) -> None:
     run_series(out, jobs[:1], speech, **given)
     first = jobs[0].folder / "checkpoints" / "epoch-002.safetensors"
     written = first.stat().st_mtime_ns
-    rows = run_series(out, jobs, speech, beam=2, **given)
+    rows = run_series(out, jobs, speech, decodings=[Decoding(method="attention", beam=2)], **given)
     assert first.stat().st_mtime_ns == written
-    assert {path.name for path in out.iterdir()} >= {"wer.csv", "table.md", "wer-beam-2.csv", "log.txt"}
+    assert {path.name for path in out.iterdir()} >= {"wer.csv", "table.md", "wer-attention-2.csv", "log.txt"}
     told = list(csv.DictReader((out / "wer.csv").open()))
     assert Counter(row["seed"] for row in told) == {"0": 4, "1": 4, "all": 4}
     # The same counts as scoring by the command's way.
@@ -187,6 +188,23 @@ def test_digits_are_joined_as_the_text_says(digits, tmp_path: Path) -> None:
     assert digits.make_corpus(recordings, tmp_path / "other", seed=2, times=2).read_text() != manifests[0].read_text()
 
 
+def test_digits_of_others_are_learned_from_and_never_held_out(digits, tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "x.wav", 1600, RATE)
+    more = [
+        Utterance("x1", path, text="SEVEN two", speaker="cid", split="test"),
+        Utterance("x2", path, text="seven cats", speaker="cid"),
+        Utterance("x3", path, text="", speaker="cid"),
+    ]
+    corpus = read_corpus(
+        digits.make_corpus(takes(tmp_path / "takes"), tmp_path / "out", times=1, more=more), strict=True
+    )
+    (added,) = [utterance for utterance in corpus if utterance.speaker == "cid"]
+    assert (added.id, added.text, added.split) == ("x1", "seven two", "train")
+    with pytest.raises(BadInput, match="speaker of both"):
+        digits.make_corpus(takes(tmp_path / "takes"), tmp_path / "y", more=[more[0].replace(speaker="ann")])
+    assert (RECIPES / "digits-real" / "digits.txt").read_text().split() == digits.DIGITS
+
+
 def test_what_is_no_digit_is_refused(digits, tmp_path: Path) -> None:
     recordings = takes(tmp_path, ("ann",), 6)
     with pytest.raises(BadInput, match="no single digit"):
@@ -211,10 +229,17 @@ def test_digits_are_trained_with_each_speaker_held_out(digits, tmp_path: Path) -
     recipe.write_text(yaml.safe_dump(values))
     speech = otoscope.listen(read_corpus(manifest))
     jobs = driver.jobs(tmp_path / "runs", ["wav2letter"], [0], ["ann", "bob"], recipes=tmp_path / "recipes")
-    rows = run_series(tmp_path / "runs", jobs, speech, terminal=Terminal())
+    ways = [
+        Decoding(method="beam", beam=4, lexicon=RECIPES / "digits-real" / "digits.txt"),
+        Decoding(method="attention", beam=2),
+    ]
+    rows = run_series(tmp_path / "runs", jobs, speech, decodings=ways, terminal=Terminal())
     words = {row.condition: row.words for row in rows if row.seed == 0}
     # Both speakers' seventy recordings, each once; both speakers' fifty of the takes that nobody learns from.
     assert words == {"new speaker": 140, "known speakers": 100}
+    # Spelled freely, and of the ten words alone; a search with a decoder has nothing to search.
+    kept = {path.name for path in (tmp_path / "runs").glob("*.csv")}
+    assert kept == {"wer.csv", "wer-beam-4-lexicon.csv"}
     settings = json.loads((tmp_path / "runs" / "wav2letter-s0-without-ann" / "run.json").read_text())
     assert settings["corpus"]["held_out"] == "speaker=ann"
 

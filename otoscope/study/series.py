@@ -138,14 +138,16 @@ def run_series(
     jobs: Sequence[Job],
     corpus: Speech | Sequence[Utterance],
     *,
-    beam: int | None = None,
+    decodings: Sequence[Decoding] = (),
     device: str = "auto",
     estimate: bool = False,
     terminal: Terminal,
 ) -> list[Row]:
     """Train and score what is not yet, and write `wer.csv` and `table.md` of all jobs.
 
-    Says beforehand how long it is going to take. With `estimate` nothing else is done.
+    Says beforehand how long it is going to take. With `estimate` nothing else is done. Decoding is greedy; of every
+    other way asked for there are tables of their own, such as `wer-attention-8.csv` (a network without a decoder is
+    left out of that).
     """
     out.mkdir(parents=True, exist_ok=True)
     say = logged(out, terminal)
@@ -153,18 +155,21 @@ def run_series(
     if estimate:
         return []
     for number, job in enumerate(jobs, 1):
-        decodings = [Decoding()]
-        if beam is not None and job.values.get("network") != "wav2letter":
-            decodings.append(Decoding(method="attention", beam=beam))
+        ways = [Decoding(), *(way for way in decodings if _fits(way, job))]
         begun = time.monotonic()
         with terminal.stage(f"{number}/{len(jobs)} {job.name}") as progress:
-            scored = train_and_score(job, corpus, decodings, device=device, progress=progress)
+            scored = train_and_score(job, corpus, ways, device=device, progress=progress)
         say(scored_words(job, scored, time.monotonic() - begun))
     rows = write_tables(out, jobs, "greedy")
-    if beam is not None:
-        write_tables(out, jobs, f"attention-{beam}", ending=f"-beam-{beam}")
+    for way in decodings:
+        if fitting := [job for job in jobs if _fits(way, job)]:
+            write_tables(out, fitting, method_name(way), ending=f"-{method_name(way)}")
     terminal.show(None, (out / "table.md").read_text(encoding="utf-8"))
     return rows
+
+
+def _fits(decoding: Decoding, job: Job) -> bool:
+    return decoding.method != "attention" or job.values.get("network") != "wav2letter"
 
 
 def logged(out: Path, terminal: Terminal) -> Callable[[str], None]:
@@ -189,8 +194,9 @@ def _the(speech: Speech) -> Callable[[], Speech]:
 
 
 def method_name(decoding: Decoding) -> str:
-    """That of the file of scores: "greedy", "attention-8"."""
-    return decoding.method if decoding.beam is None else f"{decoding.method}-{decoding.beam}"
+    """That of the file of scores: "greedy", "attention-8", "beam-16-lexicon"."""
+    parts = (decoding.method, decoding.beam, decoding.lexicon and "lexicon")
+    return "-".join(str(part) for part in parts if part)
 
 
 def score(

@@ -1,17 +1,17 @@
 """Digits of one speaker, one recording each, joined to strings of 3 to 6 with pauses: connected digits of real voices.
 
-python recipes/digits-real/corpus.py fsdd/manifest.jsonl OUT [--seed 0] [--times 4]
+python recipes/digits-real/corpus.py fsdd/manifest.jsonl OUT [--seed 0] [--times 4] [--more spoken/manifest.jsonl]
 
 `split=train`: takes 5 and later of each digit, each in as many strings as asked for. `split=once`: the same takes, each
 in one string, so that errors are counted without counting a recording twice. `split=test`: takes 0 to 4, the source's
-own test set, each in one string.
+own test set, each in one string. What else there is of digits is learned from (`--more`).
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import otoscope
 from otoscope.base import BadInput, BadOption, OtoscopeError, Progress, derive_seed, silent
 from otoscope.hear.corpus import Utterance, load_audio
+from otoscope.hear.utterance import duration_s
 from otoscope.study.console import Terminal
 
 DIGITS = "zero one two three four five six seven eight nine".split()
@@ -124,13 +125,34 @@ def take_of(recording: Utterance) -> int:
         raise BadInput(f"{recording.id}: which take this is cannot be told", got=index, wanted=wanted) from error
 
 
-def make_corpus(
-    recordings: Sequence[Utterance], out: Path, *, seed: int = 0, times: int = 4, progress: Progress = silent
-) -> Path:
-    """Write the strings of every speaker, and their manifest; the same seed gives the same bits.
+def learned_besides(others: Iterable[Utterance], speakers: Collection[str]) -> list[Utterance]:
+    """The utterances of another corpus in which nothing is said but digits, as more to learn from.
 
     Raises:
-        BadInput: a recording that is no single digit, without a speaker, or of a speaker with too few.
+        BadInput: one is of a speaker who is to be held out.
+    """
+    kept = [each for each in others if each.text and all(word in DIGITS for word in each.text.lower().split())]
+    if known := sorted({str(each.speaker) for each in kept} & set(speakers)):
+        raise BadInput("a speaker of both corpora cannot be held out", got=", ".join(known), wanted="other names")
+    return [each.replace(text=each.text.lower(), split="train") for each in kept]
+
+
+def make_corpus(
+    recordings: Sequence[Utterance],
+    out: Path,
+    *,
+    more: Iterable[Utterance] = (),
+    seed: int = 0,
+    times: int = 4,
+    progress: Progress = silent,
+) -> Path:
+    """Write the strings of every speaker, and a manifest of them and of what is learned besides.
+
+    The same seed gives the same bits.
+
+    Raises:
+        BadInput: a recording that is no single digit, without a speaker, or of a speaker with too few; a speaker who is
+            in `more`, too.
     """
     speakers: dict[str, list[Utterance]] = {}
     for recording in recordings:
@@ -138,7 +160,7 @@ def make_corpus(
             raise BadInput(f"{recording.id}: nobody is said to speak", wanted="a speaker for each recording")
         word_of(recording)
         speakers.setdefault(recording.speaker, []).append(recording)
-    made: list[Utterance] = []
+    made = learned_besides(more, speakers)
     (out / "audio").mkdir(parents=True, exist_ok=True)
     for number, (speaker, all_takes) in enumerate(sorted(speakers.items()), 1):
         ordered = sorted(all_takes, key=lambda recording: recording.id)
@@ -172,6 +194,9 @@ def main() -> None:
     parser.add_argument("recordings", type=Path, help="the manifest of single digits")
     parser.add_argument("out", type=Path, help="the corpus' folder")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--more", type=Path, nargs="+", default=[], help="manifests with more digits to learn from"
+    )
     parser.add_argument("--times", type=int, default=4, help="in how many strings a recording is heard")
     options = parser.parse_args()
     if options.times < 1:
@@ -179,11 +204,14 @@ def main() -> None:
     terminal = Terminal()
     with terminal.stage("joining") as progress:
         found = otoscope.read_corpus(options.recordings)
-        manifest = make_corpus(list(found), options.out, seed=options.seed, times=options.times, progress=progress)
+        more = [utterance for path in options.more for utterance in otoscope.read_corpus(path)]
+        manifest = make_corpus(
+            list(found), options.out, more=more, seed=options.seed, times=options.times, progress=progress
+        )
     corpus = otoscope.read_corpus(manifest)
     words = sum(len(utterance.text.split()) for utterance in corpus)
-    said = sum(end - start for u in corpus for start, end, _ in u.tiers["word"])
-    terminal.show(None, f"{manifest}: {len(corpus)} strings of {words} digits, {said / 3600:.2f} hours of them spoken")
+    hours = sum(duration_s(utterance) for utterance in corpus) / 3600
+    terminal.show(None, f"{manifest}: {len(corpus)} strings of {words} digits, {hours:.2f} hours")
 
 
 if __name__ == "__main__":

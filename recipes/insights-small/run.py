@@ -18,7 +18,7 @@ from otoscope.study.series import chosen, run_series
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from drivers import arguments, begin, listen_to
+from drivers import arguments, beams, begin, listen_to
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         options.out,
         SMALL.jobs(options.out, names, options.seeds, options.epochs),
         listen_to(options.corpus, terminal),
-        beam=options.beam,
+        decodings=beams(options.beam),
         device=options.device,
         estimate=options.estimate,
         terminal=terminal,
