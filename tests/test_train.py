@@ -165,6 +165,37 @@ def test_a_finished_run_is_not_trained_again(trained):
     assert (folder / "log.jsonl").read_bytes() == before
 
 
+def test_training_begins_with_the_weights_of_another_run(trained, few, tmp_path):
+    """Epoch 0 is the other's last epoch, to the bit and to the loss of the same speech."""
+    folder, _, entries, _ = trained
+    last = checkpoint_path(folder, 12)
+    train(tmp_path / "run", NETWORK, TrainConfig(epochs=1, **OPTIONS), lambda network: few(network), start=last)
+    begun = load_checkpoint(checkpoint_path(tmp_path / "run", 0)).state_dict()
+    assert all(torch.equal(value, begun[name]) for name, value in load_checkpoint(last).state_dict().items())
+    assert read_log(tmp_path / "run")[0]["wer"] < 50 < entries[0]["wer"]
+    # The same command goes on; without these weights, or with others, it is another run.
+    train(tmp_path / "run", NETWORK, TrainConfig(epochs=1, **OPTIONS), few, start=last)
+    for other in (None, checkpoint_path(folder, 11)):
+        with pytest.raises(BadCheckpoint, match=r"start\.weights"):
+            train(tmp_path / "run", NETWORK, TrainConfig(epochs=1, **OPTIONS), few, start=other)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"top_hz": 3800.0}, "top_hz"),
+        ({"symbols": (*NETWORK.symbols, "?")}, "symbols"),
+        ({"hidden": (*NETWORK.hidden, NETWORK.hidden[1])}, "weight"),
+    ],
+    ids=["bands", "symbols", "layers"],
+)
+def test_weights_of_another_network_are_no_beginning(change, named, whole, few, tmp_path):
+    config = type(NETWORK)(**{**NETWORK.model_dump(), **change})
+    with pytest.raises(BadCheckpoint, match=rf"(?s)cannot begin.*{named}"):
+        train(tmp_path / "run", config, TrainConfig(epochs=1, **OPTIONS), few, start=checkpoint_path(whole, 4))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture(scope="module")
 def whole(corpus, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"

@@ -20,6 +20,7 @@ from otoscope.commands.options import (
     read_chosen,
 )
 from otoscope.study.console import Terminal, table
+from otoscope.study.speech import bands_of
 
 
 def demo(
@@ -53,6 +54,13 @@ def train(
     held_out: Annotated[
         str, typer.Option("--held-out", help="Utterances kept for scoring: split=test, speaker=a,b.")
     ] = "split=test",
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Begin with the weights of this run or checkpoint; where --config has no network:, it is that one.",
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="How many; overrides the configuration.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Overrides the configuration.")] = None,
     where: WhereOption = None,
@@ -80,6 +88,8 @@ def train(
     def speech() -> Any:
         with terminal.stage("features") as progress:
             bands = {name: network[name] for name in ("mels", "top_hz") if name in network}
+            if start and not network:
+                bands = bands_of(otoscope.load(start))._asdict()
             heard.append(otoscope.listen(chosen, strict=strict, progress=progress, **bands))
         return heard[0]
 
@@ -95,6 +105,7 @@ def train(
             held_out=held_out,
             network=network,
             options=options,
+            start=start,
             strict=strict,
             speech=speech,
             in_memory=in_memory,

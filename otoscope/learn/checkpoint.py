@@ -173,6 +173,28 @@ def open_run(folder: Path | str) -> Run:
     return Run(folder, values, dict(sorted(found.items())))
 
 
+def checkpoint_of(run_or_checkpoint: Path | str, epoch: int | None = None) -> Path:
+    """The file of a checkpoint, or of a run: its last epoch, or the one asked for (0 is untrained).
+
+    Raises:
+        BadCheckpoint: a folder that is no run, an epoch that was not kept.
+        BadOption: a file, and an epoch besides.
+    """
+    path = Path(run_or_checkpoint)
+    if not path.is_dir():
+        if epoch is not None:
+            raise BadOption("one checkpoint has one epoch", got=f"{path} and epoch={epoch}", wanted="a run's folder")
+        return path
+    run = open_run(path)
+    if epoch is not None and epoch not in run.checkpoints:
+        raise BadCheckpoint(
+            "the run has no checkpoint of this epoch",
+            got=epoch,
+            wanted=f"one of {', '.join(map(str, run.checkpoints))}",
+        )
+    return run.checkpoints[max(run.checkpoints) if epoch is None else epoch]
+
+
 def load(run_or_checkpoint: Path | str, epoch: int | None = None) -> nn.Module:
     """The network of a checkpoint file, or of a run: its last epoch, or the one asked for (0 is untrained).
 
@@ -182,16 +204,4 @@ def load(run_or_checkpoint: Path | str, epoch: int | None = None) -> nn.Module:
     Raises:
         BadCheckpoint: nothing there, a file cut short, a checkpoint of another network, an epoch that was not kept.
     """
-    path = Path(run_or_checkpoint)
-    if not path.is_dir():
-        if epoch is not None:
-            raise BadOption("one checkpoint has one epoch", got=f"{path} and epoch={epoch}", wanted="a run's folder")
-        return load_checkpoint(path)
-    run = open_run(path)
-    if epoch is not None and epoch not in run.checkpoints:
-        raise BadCheckpoint(
-            "the run has no checkpoint of this epoch",
-            got=epoch,
-            wanted=f"one of {', '.join(map(str, run.checkpoints))}",
-        )
-    return load_checkpoint(run.checkpoints[max(run.checkpoints) if epoch is None else epoch])
+    return load_checkpoint(checkpoint_of(run_or_checkpoint, epoch))

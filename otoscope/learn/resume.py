@@ -51,6 +51,25 @@ def claim(folder: Path, settings: dict[str, Any], defaults: Mapping[str, Mapping
         )
 
 
+def begin_with(network: Recogniser, start: Path) -> None:
+    """Give a network the weights of a checkpoint.
+
+    Raises:
+        BadCheckpoint: one of another network, of other features, or with other output symbols.
+    """
+    found = load_checkpoint(start)
+    same = ("symbols", "mels", "top_hz")
+    unlike = [name for name in same if getattr(found, name) != getattr(network, name)]
+    shapes, wanted = ({n: tuple(t.shape) for n, t in each.state_dict().items()} for each in (found, network))
+    unlike += sorted(name for name in {*shapes, *wanted} if shapes.get(name) != wanted.get(name))[:3]
+    if unlike:
+        raise BadCheckpoint(
+            "training cannot begin with these weights", got=f"{start}: other {', '.join(unlike)}",
+            wanted="those of the same network", remedy="leave network: out of the configuration to take it from there",
+        )  # fmt: skip
+    network.load_state_dict(found.state_dict())
+
+
 def resume(folder: Path, state_path: Path, network: Recogniser, optimiser: torch.optim.Optimizer) -> int:
     """Load the last whole epoch, if there is one; returns its number, 0 when training starts now."""
     if not state_path.is_file():

@@ -21,7 +21,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
-from otoscope.base import BadInput, Progress, derive_seed, silent
+from otoscope.base import BadInput, Progress, derive_seed, fingerprint, silent
 from otoscope.hear.audio import pad_batch
 from otoscope.learn.augment import Masks, Perturbation
 from otoscope.learn.checkpoint import checkpoint_path, read_log, save_checkpoint, save_tensors
@@ -29,7 +29,7 @@ from otoscope.learn.examples import Example, bucketed, features_of
 from otoscope.learn.networks import build
 from otoscope.learn.parallel import Item, Team, team
 from otoscope.learn.recogniser import Recogniser, RecogniserConfig
-from otoscope.learn.resume import board, claim, optimiser_tensors, resume, write_log
+from otoscope.learn.resume import begin_with, board, claim, optimiser_tensors, resume, write_log
 from otoscope.learn.score import Counts, score_texts
 
 # How many batches running may have a loss that is not finite.
@@ -90,6 +90,7 @@ def train(
     examples: Callable[[Recogniser], tuple[Sequence[Example], Sequence[Example]]],
     *,
     corpus: dict[str, Any] | None = None,
+    start: Path | None = None,
     device: str = "auto",
     workers: int | None = None,
     progress: Progress = silent,
@@ -105,6 +106,7 @@ def train(
         config: the options.
         examples: gives the training and the held-out examples for the network; called only when there is work left.
         corpus: facts that identify the corpus; a run is not continued on another one.
+        start: a checkpoint with whose weights the training begins, in place of random ones; epoch 0 holds them.
         device: "cpu", "cuda", or "auto": a GPU where there is one.
         workers: processes that compute features which are not in memory, beside the training; left out, one beside a
             CPU and up to 8 beside a GPU, where there are cores for them.
@@ -112,7 +114,8 @@ def train(
         on_epoch: called with each epoch's log entry.
 
     Raises:
-        BadCheckpoint: the folder holds a run with other settings, or its files cannot be read.
+        BadCheckpoint: the folder holds a run with other settings, or its files cannot be read; `start` is of another
+            network.
         BadInput: there are no examples, or the loss is not finite three times running or in a whole epoch.
         BadOption: a device that is not there.
     """
@@ -120,6 +123,7 @@ def train(
         "network": network_config.model_dump(mode="json"),
         "train": config.model_dump(mode="json"),
         "corpus": corpus or {},
+        "start": {"weights": fingerprint(start)} if start else {},
     }
     facts = {"corpus": settings["corpus"], "train": settings["train"]}
     defaults = {"network": type(network_config)().model_dump(), "train": TrainConfig().model_dump()}
@@ -127,6 +131,8 @@ def train(
     processes = team(device)
     torch.manual_seed(derive_seed(config.seed, "weights"))
     network = build(network_config)
+    if start:
+        begin_with(network, start)
     if processes.first:
         claim(folder, settings, defaults)
         if not checkpoint_path(folder, 0).is_file():

@@ -13,7 +13,7 @@ from torch import nn
 from otoscope.base import BadInput, BadOption, OtoscopeError, Progress, silent, write_text
 from otoscope.hear.corpus import Corpus, Problem, Utterance, corpus_fingerprint, select
 from otoscope.learn.augment import Recording
-from otoscope.learn.checkpoint import Run, open_run
+from otoscope.learn.checkpoint import Run, checkpoint_of, load_checkpoint, open_run
 from otoscope.learn.examples import Example, make_example
 from otoscope.learn.networks import network_values, read_config, validated
 from otoscope.learn.recogniser import Recogniser
@@ -64,6 +64,7 @@ def train_recogniser(
     held_out: str = HELD_OUT,
     network: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    start: Path | str | None = None,
     strict: bool = False,
     speech: Callable[[], Speech] | None = None,
     in_memory: bool = True,
@@ -81,6 +82,8 @@ def train_recogniser(
         network: values of the network's configuration; `size` may name them, see `network_values`. `vocabulary` may be
             the `kind` and `size` of one that is learned from the transcripts not held out, see `train_vocabulary`.
         options: values of `TrainConfig`.
+        start: a run, or a checkpoint, with whose weights training begins in place of random ones; the network's
+            configuration is taken from there where `network` says nothing.
         strict: raise at the first utterance that cannot be used, instead of leaving it out.
         speech: gives the features of the whole corpus, where they have been computed already; not asked where none are
             kept in memory.
@@ -97,7 +100,11 @@ def train_recogniser(
     if len(kept) == len(corpus):
         raise BadInput("every utterance is held out", got=held_out, wanted="some left to train on")
     training = [utterance for utterance in corpus if utterance.id not in kept]
-    network_config = read_config(with_vocabulary(network_values(network or {}), training))
+    begin = checkpoint_of(start) if start else None
+    if begin is None or network:
+        network_config = read_config(with_vocabulary(network_values(network or {}), training))
+    else:
+        network_config = load_checkpoint(begin).config
     problems: list[Problem] = []
 
     def examples(built: Recogniser) -> tuple[list[Example], list[Example]]:
@@ -131,6 +138,7 @@ def train_recogniser(
         config,
         examples,
         corpus=facts,
+        start=begin,
         device=device,
         workers=workers,
         progress=progress,
