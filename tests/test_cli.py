@@ -305,6 +305,16 @@ def test_training_goes_on_only_with_the_same(meet: Meet, run: Path, corpus: Path
     refused(meet("train", run, "--corpus", corpus, "--config", config, "--seed", 5), "seed", "remove this one")
 
 
+def test_training_begins_where_another_run_ended(meet: Meet, run: Path, corpus: Path, tmp_path: Path) -> None:
+    """Its network and its bands are those of the other run, which the options do not name."""
+    met = meet("train", tmp_path / "next", "--corpus", corpus, "--from", run, "--epochs", 1)
+    assert met.status == 0, met.err
+    begun, ended = otoscope.load(tmp_path / "next", 0), otoscope.load(run)
+    assert begun.config == ended.config
+    assert all((value == begun.state_dict()[name]).all() for name, value in ended.state_dict().items())
+    refused(meet("train", tmp_path / "x", "--corpus", corpus, "--from", tmp_path, "--epochs", 1), "this is not a run")
+
+
 def test_bad_rows_among_good_ones(meet: Meet, spoilt: Path, run: Path, config: Path, tmp_path: Path) -> None:
     met = meet("train", tmp_path / "run", "--corpus", spoilt, "--config", config)
     assert met.status == 1
