@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"
 
 _WRITER = {"layers": 2, "units": 8, "decoder_units": 8, "decoder_layers": 1, "embedding": 4, "attention_units": 4}
-_TINY: dict[str, dict[str, Any]] = {
+TINY: dict[str, dict[str, Any]] = {
     "wav2letter": {"hidden": [{"units": 8, "kernel": 5, "stride": 2}, {"units": 8, "kernel": 1}]},
     "lstm": {"size": "small", **_WRITER},
     "conv-lstm": {"size": "small", **_WRITER},
@@ -39,7 +39,7 @@ def tiny(recipe: Path, into: Path) -> Path:
     values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     network = values["network"]
     kept = {key: network[key] for key in ("network", "depth", "scheduled_sampling") if key in network}
-    network = {**kept, **_TINY[network["network"]]}
+    network = {**kept, **TINY[network["network"]]}
     if "depth" in network:
         network["channels"] = [2] * network["depth"]
     if "vocabulary" in values["network"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import runpy
 import shutil
 import subprocess
@@ -11,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recipe_scripts import RECIPES, tiny
+from recipe_scripts import RECIPES, TINY, tiny
 from recordings import write_audio, write_sphere
 from test_docs import COMMANDS, fences
 
 from otoscope.__main__ import main
 from otoscope.learn.checkpoint import open_run
 from otoscope.reduce.profiles import Profiles
+from otoscope.study.insights_settings import FULL, NETWORKS, SCALES, Settings
 
 SAYINGS = ("so it is", "oh yes", "no not at all", "we do that")
 RATE = 8000
@@ -83,6 +86,20 @@ def commands(page: str, folder: Path) -> list[list[str]]:
     return [line.split("\x1f")[:-1] for line in said.splitlines()]
 
 
+def few(settings: Settings) -> Settings:
+    """Settings of a reproduction for two epochs of networks of a few units, on any speech there is."""
+    families = {name: TINY[name.rpartition("-")[0] if name.startswith("conv-lstm") else name] for name in NETWORKS}
+    channels = {name: {"channels": [2] * int(name[-1])} for name in NETWORKS if name.startswith("conv-lstm")}
+    return dataclasses.replace(
+        settings,
+        size="small",
+        network={**settings.network, "vocabulary": {"kind": "unigram", "size": 32}},
+        of_network={name: {**values, **channels.get(name, {})} for name, values in families.items()},
+        training={**settings.training, "epochs": 2, "batch_size": 4},
+        of_training={name: {**values, "epochs": 2} for name, values in settings.of_training.items()},
+    )
+
+
 def run(command: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
     """One command in this process; its exit status."""
     monkeypatch.setattr(sys, "argv", command if command[0] == "otoscope" else command[1:])
@@ -114,6 +131,7 @@ def test_every_command_of_a_recipe_runs(
     shutil.copytree(RECIPES, tmp_path / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
     for path in (RECIPES / recipe).glob("*.yaml"):
         tiny(path, tmp_path / "recipes" / recipe)
+    monkeypatch.setitem(SCALES, "full", few(FULL))
     monkeypatch.chdir(tmp_path)
     found = commands((RECIPES / recipe / "README.md").read_text(encoding="utf-8"), tmp_path)
     for command in found:
@@ -125,5 +143,11 @@ def test_every_command_of_a_recipe_runs(
         assert sorted(open_run(folder).checkpoints) == [0, 1]
     if recipe == "insights-switchboard":
         assert len(list((tmp_path / "hub5").glob("*.ctm"))) == networks
+        drawn = {path.stem for path in (tmp_path / "insights").glob("*.pdf")}
+        assert drawn >= {"wer", "figure1", "figure2", "figure3", "figure4"}
+        assert "SWBD, WER %" in (tmp_path / "insights" / "table1.md").read_text()
+        # The four sayings of each have twelve words.
+        rows = list(csv.DictReader((tmp_path / "insights" / "wer.csv").open()))
+        assert {(row["condition"], row["words"]) for row in rows} == {("SWBD", "12"), ("Clhm", "12")}
     else:
         assert "phone:AE" in Profiles.load(tmp_path / "profiles-of-phones" / "gradnap.nc").groups
