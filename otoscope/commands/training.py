@@ -20,7 +20,6 @@ from otoscope.commands.options import (
     read_chosen,
 )
 from otoscope.study.console import Terminal, table
-from otoscope.study.speech import bands_of
 
 
 def demo(
@@ -89,7 +88,8 @@ def train(
         with terminal.stage("features") as progress:
             bands = {name: network[name] for name in ("mels", "top_hz") if name in network}
             if start and not network:
-                bands = bands_of(otoscope.load(start))._asdict()
+                begun = otoscope.load(start)
+                bands = {"mels": begun.mels, "top_hz": begun.top_hz}
             heard.append(otoscope.listen(chosen, strict=strict, progress=progress, **bands))
         return heard[0]
 

@@ -7,6 +7,7 @@ are called from, and end them with `say`. No pyplot: nothing is registered globa
 from __future__ import annotations
 
 import functools
+import io
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from otoscope.base import atomic_path, write_text
 from otoscope.show.style import AXIS, CATEGORIES, CROWD, FAINT_INK, GRID, INK
@@ -125,6 +128,20 @@ def say(figure: Figure, caption: str) -> Figure:
     return figure
 
 
+def _save_png(figure: Figure, path: Path, facts: dict[str, str]) -> None:
+    """At 300 dpi, of 256 colours where there is no map: a third of the size."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI)
+    with Image.open(drawn) as picture:
+        small = picture.convert("RGB")
+    if not any(ax.images for ax in figure.axes):
+        small = small.quantize(256, dither=Image.Dither.NONE)
+    notes = PngInfo()
+    for key, value in facts.items():
+        notes.add_text(key, value)
+    small.save(path, format="png", optimize=True, dpi=(DPI, DPI), pnginfo=notes)
+
+
 @printed
 def save_print(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `name.pdf`, `name.png` (300 dpi) and `name.txt`, the caption; returns their paths.
@@ -136,11 +153,10 @@ def save_print(figure: Figure, folder: Path, name: str) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     caption = str(figure.get_label())
-    for ending, facts in (
-        ("pdf", {"Title": name, "Subject": caption, "CreationDate": None}),
-        ("png", {"Title": name, "Description": caption}),
-    ):
-        with atomic_path(folder / f"{name}.{ending}") as path:
-            figure.savefig(path, format=ending, dpi=DPI, metadata=facts)
+    facts = {"Title": name, "Subject": caption, "CreationDate": None}
+    with atomic_path(folder / f"{name}.pdf") as path:
+        figure.savefig(path, format="pdf", dpi=DPI, metadata=facts)
+    with atomic_path(folder / f"{name}.png") as path:
+        _save_png(figure, path, {"Title": name, "Description": caption})
     write_text(folder / f"{name}.txt", textwrap.fill(caption, 100) + "\n")
     return [folder / f"{name}.{ending}" for ending in ("pdf", "png", "txt")]
