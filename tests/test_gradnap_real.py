@@ -29,7 +29,8 @@ def parts() -> dict[str, list[Utterance]]:
     timit = [speech(f"{s}-{n}", speaker=s, gender=s[0]) for s in ("f2", "f1", "m1", "m2") for n in range(3)]
     read = [speech(f"19-{n:04d}", speaker="19", gender="f") for n in range(25)]
     spoken = [speech(f"v-{n}", speaker="v", split="test" if n < 2 else "train") for n in range(8)]
-    return {"timit": timit, "librispeech": read, "embedded": spoken}
+    more = [speech(f"c-{s}-{n}", speaker=s, gender=s[0]) for s in ("f8", "f9", "m8") for n in range(2)]
+    return {"timit": timit, "librispeech": read, "embedded": spoken, "more": more}
 
 
 def test_whole_speakers_every_tenth_and_the_own_test_part_are_held_out(together):
@@ -39,8 +40,9 @@ def test_whole_speakers_every_tenth_and_the_own_test_part_are_held_out(together)
     assert kept["timit"] == ["f1-0", "f1-1", "f1-2", "m1-0", "m1-1", "m1-2"]
     assert kept["librispeech"] == ["19-0000", "19-0010", "19-0020"]
     assert kept["embedded"] == ["v-0", "v-1"]
+    assert kept["more"] == ["c-f8-0", "c-f8-1", "c-m8-0", "c-m8-1"]
     assert Counter(u.attributes["source"] for found in made.values() for u in found) == {
-        "timit": 12, "librispeech": 25, "embedded": 8
+        "timit": 12, "librispeech": 25, "embedded": 8, "more": 6
     }  # fmt: skip
 
 
@@ -56,8 +58,10 @@ def test_ids_that_are_there_twice_and_nothing_to_hold_out_are_refused(together):
 
 
 def test_the_network_has_the_shape_of_the_papers():
-    network, _ = read_recipe(RECIPE / "wav2letter.yaml")
+    network, _ = read_recipe(RECIPE / "first.yaml")
     paper, _ = read_recipe(RECIPE.parent / "gradnap-librispeech" / "wav2letter.yaml")
     narrow, wide = (read_config(network_values(values)).hidden for values in (network, paper))
     assert [(one.kernel, one.stride) for one in narrow] == [(one.kernel, one.stride) for one in wide]
+    # The second training takes the first one's network.
+    assert read_recipe(RECIPE / "second.yaml")[0] == {}
     assert all(one.units < other.units for one, other in zip(narrow, wide, strict=True))
