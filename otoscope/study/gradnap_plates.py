@@ -70,16 +70,9 @@ def silhouette_table(analysis: Analysis) -> xr.Dataset:
         else:
             low = high = own["silhouette_mean"].transpose("grouping", "layer") * np.nan
         bands.append(xr.concat([low, high], xr.Variable("bound", ["low", "high"])))
-    instances = own["instances"]
-    counts = {
-        f"{kind}_groups": int(
-            sum(
-                str(group).startswith(f"{kind}:") and count >= 1
-                for group, count in zip(own["group"].values, np.nan_to_num(instances.values), strict=True)
-            )
-        )
-        for kind in (GRAPHEMES, PHONES)
-    }
+    # Of those that were clustered: rarer groups have no profile.
+    clustered = own["groups"].fillna(0)
+    counts = {f"{kind}_groups": int(clustered.sel(grouping=kind)) for kind in (GRAPHEMES, PHONES)}
     return xr.Dataset(
         {
             "silhouette": own["silhouette"],

@@ -215,18 +215,34 @@ def table(rows: Sequence[Row]) -> str:
         row = next(row for row in rows if row.network == name and row.seed is None)
         millions = f"{row.parameters / 1e6:.2f} M"
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {millions} | {row.epochs} | {row.seconds:.0f} |")
-    seeds = sorted({row.seed for row in rows if row.seed is not None})
+    seeds: dict[str, list[int]] = {}
+    for row in rows:
+        if row.seed is not None and row.seed not in seeds.setdefault(row.network, []):
+            seeds[row.network].append(row.seed)
     told = {c: max(row.words for row in rows if row.condition == c and row.seed is not None) for c in conditions}
     lines += [
         "",
-        f"Mean over {len(seeds)} seed{'s' * (len(seeds) != 1)} ({', '.join(map(str, seeds))}); in parentheses the 95 % "
-        "interval over utterances (bootstrap, all seeds scored on the same draws), in brackets that over seeds "
-        f"(Student's t, {max(0, len(seeds) - 1)} degrees of freedom). Words: "
+        f"Mean over {seeds_in_words(seeds)}; in parentheses the 95 % interval over utterances (bootstrap, all seeds "
+        "scored on the same draws), in brackets that over seeds, where there are several (Student's t, a degree of "
+        "freedom less than seeds). Words: "
         + ", ".join(f"{count} {name}" for name, count in told.items())
         + ". Seconds: of training, mean of the runs.",
         "",
     ]
     return "\n".join(lines)
+
+
+def seeds_in_words(of_networks: Mapping[str, Sequence[int]]) -> str:
+    """Such as "2 seeds (0, 1)"; where networks have different ones, of which network each."""
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for network, seeds in of_networks.items():
+        alike.setdefault(tuple(sorted(seeds)), []).append(network)
+    said = [
+        f"{len(seeds)} seed{'s' * (len(seeds) != 1)} ({', '.join(map(str, seeds))})"
+        + (f" of {', '.join(networks)}" if len(alike) > 1 else "")
+        for seeds, networks in alike.items()
+    ]
+    return "; ".join(said)
 
 
 def _cell(row: Row | None) -> str:
