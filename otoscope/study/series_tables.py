@@ -109,6 +109,16 @@ def score_file(job: Job, method: str) -> Path:
     return job.folder / f"scores-{method}.json"
 
 
+def kept_scores(job: Job, method: str) -> dict[str, Any] | None:
+    """What `score_file` holds: `epoch`, `parameters`, `tests`, `columns`; None: not there, or cut short or damaged."""
+    try:
+        kept = json.loads(score_file(job, method).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    whole = isinstance(kept, dict) and {"epoch", "parameters", "tests", "columns"} <= set(kept)
+    return kept if whole else None
+
+
 def rate(rows: Sequence[Scored]) -> float:
     """Word error rate in percent."""
     return 100 * sum(row.errors for row in rows) / max(1, sum(row.words for row in rows))
@@ -123,10 +133,9 @@ def rows_of(jobs: Sequence[Job], method: str) -> list[Row]:
     found: dict[tuple[str, str], dict[int, list[Scored]]] = {}
     facts: dict[tuple[str, int], list[tuple[int, int, float]]] = {}
     for job in jobs:
-        path = score_file(job, method)
-        if not path.is_file():
+        kept = kept_scores(job, method)
+        if kept is None:
             continue
-        kept = json.loads(path.read_text(encoding="utf-8"))
         seconds = sum(entry["seconds"] for entry in read_log(job.folder))
         facts.setdefault((job.network, job.seed), []).append((kept["parameters"], kept["epoch"], seconds))
         for condition, rows in kept["columns"].items():
