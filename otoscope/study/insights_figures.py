@@ -68,11 +68,12 @@ def draw_neighbours(out: Path, found: xr.Dataset | None, facts: dict[str, Any], 
             gone = ", ".join(name.removeprefix("conv-lstm-") for name in wanted if name not in there)
             mark_gap(ax, f"{gone}, not trained")
     tidy_panels(panels)
+    depths = ", ".join(name.removeprefix("conv-lstm-") for name in there)
     caption = (
-        "Similarity of each convolution with the next in converged networks of 2 to 6 convolutions (the paper's Figure "
-        f"1); lines: mean over {_seeds(found['adjacent'])}, shades: lowest to highest seed, dashes: the same networks "
-        "untrained, dots: utterances paired with others. N: paper's reading, 100 frames of 1 utterance, which cannot "
-        f"be paired with others ({facts['paper_adjacent_frames']} data points); recommended, "
+        f"Similarity of each convolution with the next in converged networks of {depths} convolutions (the paper's "
+        f"Figure 1); lines: mean over {_seeds(found['adjacent'])}, shades: lowest to highest seed, dashes: the same "
+        "networks untrained, dots: utterances paired with others. N: paper's reading, 100 frames of 1 utterance, "
+        f"which cannot be paired with others ({facts['paper_adjacent_frames']} data points); recommended, "
         f"{facts['recommended_utterances']} utterances ({facts['recommended_adjacent_frames']} points). Neurons are "
         "channels, bands averaged to the fewest."
     )
