@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
 
 from otoscope.study.gradnap_analysis import Analysis
-from otoscope.study.gradnap_plates import silhouette_table
+from otoscope.study.gradnap_plates import save_plates, silhouette_table
 
 
 def test_the_silhouettes_count_the_groups_that_were_clustered():
@@ -28,3 +30,10 @@ def test_the_silhouettes_count_the_groups_that_were_clustered():
     )
     table = silhouette_table(Analysis("speech", measures=measures, facts={"instances": 92}))
     assert (table.attrs["symbol_groups"], table.attrs["phone_groups"], table.attrs["instances"]) == (3, 0, 92)
+
+
+def test_captions_say_how_much_was_heard(tmp_path: Path):
+    facts = {"utterances": 1, "speakers": 1, "seconds": 90.0, "epoch": 3, "wer": float("nan"), "words": 0}
+    save_plates(Analysis("speech", facts=facts, holes={"phone-trees": "no phones"}), tmp_path)
+    caption = " ".join((tmp_path / "figures" / "speech-figure-4b.txt").read_text(encoding="utf-8").split())
+    assert caption.endswith("N: none. Speech: speech, 1 utterance of 1 speaker, 1.5 min. Network: epoch 3.")

@@ -11,6 +11,7 @@ from otoscope.probe.taps import INPUT
 from otoscope.show.print_gradnap import action_potentials, input_profiles, receptive_fields
 from otoscope.show.print_gradnap_layers import controls, dendrograms, silhouettes_by_threshold
 from otoscope.show.print_style import missing_figure, save_print
+from otoscope.show.reading import amount
 from otoscope.study.gradnap_analysis import Analysis
 from otoscope.study.gradnap_claims import claims_table, save_claims
 from otoscope.study.gradnap_measures import GRAPHEMES, OWN, PART, PHONES, RANDOM, SHUFFLED, jackknife
@@ -153,7 +154,5 @@ def _about(analysis: Analysis) -> str:
     if not facts:
         return ""
     wer = "" if not np.isfinite(facts["wer"]) else f", {facts['wer']:.1f} % word errors on {facts['words']} words of it"
-    return (
-        f"Speech: {analysis.name}, {facts['utterances']} utterances of {facts['speakers']} speakers, "
-        f"{facts['seconds'] / 60:.1f} min. Network: epoch {facts['epoch']}{wer}{note}."
-    )
+    heard = f"{amount(facts['utterances'], 'utterance')} of {amount(facts['speakers'], 'speaker')}"
+    return f"Speech: {analysis.name}, {heard}, {facts['seconds'] / 60:.1f} min. Network: epoch {facts['epoch']}{wer}{note}."
