@@ -155,4 +155,5 @@ def _about(analysis: Analysis) -> str:
         return ""
     wer = "" if not np.isfinite(facts["wer"]) else f", {facts['wer']:.1f} % word errors on {facts['words']} words of it"
     heard = f"{amount(facts['utterances'], 'utterance')} of {amount(facts['speakers'], 'speaker')}"
-    return f"Speech: {analysis.name}, {heard}, {facts['seconds'] / 60:.1f} min. Network: epoch {facts['epoch']}{wer}{note}."
+    heard += f", {facts['seconds'] / 60:.1f} min"
+    return f"Speech: {analysis.name}, {heard}. Network: epoch {facts['epoch']}{wer}{note}."
