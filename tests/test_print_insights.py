@@ -113,3 +113,12 @@ def test_over_seeds_leaves_out_what_is_missing() -> None:
     np.testing.assert_allclose(mean, [1.5, np.nan, 3])
     np.testing.assert_allclose(low, [1, np.nan, 3])
     np.testing.assert_allclose(high, [2, np.nan, 3])
+
+
+def test_a_network_of_two_convolutions_shows_its_untrained_twin() -> None:
+    """It has a single point, which a dashed line without marks does not draw."""
+    coords = {"network": ["conv-lstm-2"], "seed": [0], "stage": ["untrained", "trained"], "step": [1]}
+    found = xr.DataArray([[[[0.3], [0.8]]]], dims=("network", "seed", "stage", "step"), coords=coords)
+    dashed = [line for line in drawn(neighbouring_layers(found)).lines if line.get_linestyle() == "--"]
+    assert [line.get_ydata().tolist() for line in dashed] == [[0.3]]
+    assert dashed[0].get_marker() not in ("None", "", None)

@@ -322,3 +322,10 @@ def test_from_nothing_two_networks_are_trained(tmp_path, speech, monkeypatch):
     facts = found.analyses["embedded"].facts
     # What was held out is looked at, if the network says anything at all.
     assert facts.get("utterances", 3) == 3
+
+
+def test_a_run_of_another_seed_alone_is_refused_before_anything_is_trained(tmp_path, speech):
+    """It would not be looked at: where no run is given, two are trained."""
+    with pytest.raises(BadOption, match="no run"):
+        reproduce_gradnap(tmp_path / "out", other_run=tmp_path / "elsewhere", corpus=speech)
+    assert not (tmp_path / "out").exists()

@@ -12,7 +12,6 @@ import otoscope
 from otoscope.commands.options import (
     CorpusOption,
     JsonOption,
-    RunArgument,
     SeedOption,
     StrictOption,
     WhereOption,
@@ -47,7 +46,7 @@ def demo(
 
 
 def train(
-    run: RunArgument,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, made where there is none.")],
     corpus: CorpusOption,
     config: Annotated[Path | None, typer.Option("--config", help="YAML with network: and train:.")] = None,
     held_out: Annotated[

@@ -176,11 +176,12 @@ def _optimal(figure: Figure, ax: Axes, table: xr.Dataset, preset: str, row: int,
     limit = colour_limit(values[row])
     drawn = spectrogram(ax, values[row], 1000 * table["input_time"].values, table["frequency"].values, limit)
     bar = figure.colorbar(drawn, ax=ax, fraction=0.06, pad=0.02, ticks=[-limit, 0, limit])
+    bar.set_label("sd of the log-mel")
     bar.ax.set_yticklabels([f"\u2212{limit:.2g}", "0", f"{limit:.2g}"])
     bar.outline.set_visible(False)
     ax.set_ylabel("frequency (Hz)")
     if last:
-        ax.set_xlabel("time (ms)")
+        ax.set_xlabel("time from the units' frame (ms)")
 
 
 def spectrogram(

@@ -111,7 +111,7 @@ def dendrograms(
     """
     panels = grid(len(trees), 1, axes, height=1.55 * len(trees) + 0.2)
     used: dict[str, None] = {}
-    said = []
+    said: dict[str, None] = {}
     for ax, (table, layer, name) in zip(panels, trees, strict=True):
         if "linkage" not in table:
             mark_hole(ax, name)
@@ -124,7 +124,7 @@ def dendrograms(
         ax.set_title(f"{name} in {layer}")
         ax.set_ylabel("distance")
         used |= dict.fromkeys(kind for kind in kinds if kind)
-        said.append(f"{len(labels)} {name}")
+        said[f"{len(labels)} {name}"] = None
     shown = [kind for kind in KINDS if kind in used]
     if shown:
         figure_of(panels[0]).legend(
@@ -196,9 +196,10 @@ def controls(
     return say(
         figure_of(panels[0]),
         "Left: mean |GradNAP| by distance from the alignment, light for the first layer, dark for the last. Middle: "
-        "mean distance of the strongest response of the five most responsive units from the alignment. Right: share of "
-        "phones that are of the commonest manner of their cluster, mean over the cuts; dotted: manners dealt out at "
-        f"random. N: {amount(int(measures.attrs['instances']), 'frame')} explained. {about}".strip(),
+        f"distance of the strongest response to {NAMES[kind]} from the alignment, mean over the five units most "
+        "responsive to each. Right: share of phones that are of the commonest manner of their cluster, mean over the "
+        f"cuts; dotted: manners dealt out at random. N: {amount(int(measures.attrs['instances']), 'frame')} explained. "
+        f"{about}".strip(),
     )
 
 

@@ -94,7 +94,8 @@ def neighbouring_layers(
         ax.plot(at, mean, "o-", color=colours[name], label=name.removeprefix("conv-lstm-"), zorder=3)
         ax.fill_between(at, low, high, color=colours[name], alpha=0.18, linewidth=0)
         untrained = over_seeds(found.sel(network=name, stage="untrained").transpose("seed", "step").values)[0]
-        ax.plot(at, untrained, "--", color=colours[name], linewidth=0.6)
+        # A network of two convolutions has one point, which dashes alone would not show.
+        ax.plot(at, untrained, "_--", color=colours[name], linewidth=0.6)
         if chance is not None and name in chance["network"].values:
             shuffled = over_seeds(chance.sel(network=name, stage="trained").transpose("seed", "step").values)[0]
             ax.plot(at, shuffled, ".", color=colours[name], markersize=2)

@@ -131,7 +131,8 @@ def analyse(
     labelled = any(PHONES in utterance.tiers for utterance in heard.utterances)
     unlabelled = "" if labelled else "this speech has no times of phones"
     if unlabelled:
-        holes.add(f"{name}: phones", f"{unlabelled}; `phones` of the manifest or a CTM file give them")
+        remedy = "`phones` in the manifest's rows gives them, or `otoscope align RUN --corpus … --out FILE.jsonl`"
+        holes.add(f"{name}: phones", f"{unlabelled}; {remedy}")
     same = {
         "corpus": corpus_fingerprint(heard.utterances),
         "checkpoint": weights_fingerprint(network),

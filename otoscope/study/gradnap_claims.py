@@ -124,8 +124,9 @@ def _beside(values: xr.DataArray) -> dict[str, float]:
     own = values.isel(condition=int(np.flatnonzero(conditions == OWN)[0]), drop=True)
     found = {"network": float(own), "low": np.nan, "high": np.nan}
     parts = np.flatnonzero(np.char.startswith(conditions, PART))
-    # A jackknife is of what changes smoothly with the speech: not of yes and no, counts of near peaks, and p.
-    if len(parts) > 1 and values.name not in ("formant_near", "formant_chance", "purity_p"):
+    # A jackknife is of what changes smoothly with the speech: not of peaks, which jump from one to the next, of yes and
+    # no, counts of near peaks, and p.
+    if len(parts) > 1 and values.name not in ("formant_hz", "formant_near", "formant_chance", "purity_p"):
         low, high = jackknife(own, values.isel(condition=parts).drop_vars("condition"), LEVEL)
         found |= {"low": float(low), "high": float(high)}
     for name, start in (("random_weights", RANDOM), ("shuffled_labels", SHUFFLED), ("another_seed", OTHER)):

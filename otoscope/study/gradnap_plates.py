@@ -11,6 +11,7 @@ from otoscope.probe.taps import INPUT
 from otoscope.show.print_gradnap import action_potentials, input_profiles, receptive_fields
 from otoscope.show.print_gradnap_layers import controls, dendrograms, silhouettes_by_threshold
 from otoscope.show.print_style import missing_figure, save_print
+from otoscope.show.reading import amount
 from otoscope.study.gradnap_analysis import Analysis
 from otoscope.study.gradnap_claims import claims_table, save_claims
 from otoscope.study.gradnap_measures import GRAPHEMES, OWN, PART, PHONES, RANDOM, SHUFFLED, jackknife
@@ -70,16 +71,9 @@ def silhouette_table(analysis: Analysis) -> xr.Dataset:
         else:
             low = high = own["silhouette_mean"].transpose("grouping", "layer") * np.nan
         bands.append(xr.concat([low, high], xr.Variable("bound", ["low", "high"])))
-    instances = own["instances"]
-    counts = {
-        f"{kind}_groups": int(
-            sum(
-                str(group).startswith(f"{kind}:") and count >= 1
-                for group, count in zip(own["group"].values, np.nan_to_num(instances.values), strict=True)
-            )
-        )
-        for kind in (GRAPHEMES, PHONES)
-    }
+    # Of those that were clustered: rarer groups have no profile.
+    clustered = own["groups"].fillna(0)
+    counts = {f"{kind}_groups": int(clustered.sel(grouping=kind)) for kind in (GRAPHEMES, PHONES)}
     return xr.Dataset(
         {
             "silhouette": own["silhouette"],
@@ -160,7 +154,6 @@ def _about(analysis: Analysis) -> str:
     if not facts:
         return ""
     wer = "" if not np.isfinite(facts["wer"]) else f", {facts['wer']:.1f} % word errors on {facts['words']} words of it"
-    return (
-        f"Speech: {analysis.name}, {facts['utterances']} utterances of {facts['speakers']} speakers, "
-        f"{facts['seconds'] / 60:.1f} min. Network: epoch {facts['epoch']}{wer}{note}."
-    )
+    heard = f"{amount(facts['utterances'], 'utterance')} of {amount(facts['speakers'], 'speaker')}"
+    heard += f", {facts['seconds'] / 60:.1f} min"
+    return f"Speech: {analysis.name}, {heard}. Network: epoch {facts['epoch']}{wer}{note}."

@@ -243,7 +243,8 @@ def _usable(jobs: Sequence[Job], corpus: str, train: bool, result: Reproduction)
             continue
         if each.missing:
             gone = ", ".join(map(str, each.missing))
-            result.problems.append(f"{job.name}: the checkpoints of epochs {gone} are missing")
+            what = f"checkpoint of epoch {gone} is" if len(each.missing) == 1 else f"checkpoints of epochs {gone} are"
+            result.problems.append(f"{job.name}: the {what} missing")
         there = each.run.settings.get("corpus", {}).get("fingerprint")
         if there != corpus:
             result.problems.append(f"{job.name}: trained on another corpus ({there}, not {corpus})")

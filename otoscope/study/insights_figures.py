@@ -20,6 +20,7 @@ from otoscope.show.print_insights import (
 )
 from otoscope.show.print_style import mark_gap, missing_figure, save_print, say
 from otoscope.study.insights_settings import CNNS, Settings
+from otoscope.study.series_tables import seeds_in_words
 
 TITLES = {"figure2": "CNN", "figure3": "LSTM", "figure4": "Transformer"}
 CURVE_WORDS = {"to_last": "the last epoch", "to_next": "the next epoch"}
@@ -40,8 +41,8 @@ def draw_table(out: Path, table: xr.Dataset | None, names: Sequence[str], seeds:
     conditions = ", ".join(map(str, table["condition"].values))
     caption = (
         f"Word errors by number of convolutions, {conditions} (the paper's Table 1). Large points: mean over "
-        f"{_seeds(table['seed'].values)}; small points: each seed; thick bars: 95 % interval over utterances "
-        f"(bootstrap), thin bars: over seeds (Student's t). N = {table.attrs['words']} words in each condition."
+        f"{_seeds(table['by_seed'])}; small points: each seed; thick bars: 95 % interval over utterances "
+        f"(bootstrap), thin bars: over seeds, where there are several (Student's t). N = {_words(table['words'])}."
     )
     return save_print(
         say(figure, caption + _holes(wanted, table["network"].values, seeds, table["seed"].values)), out, "wer"
@@ -67,12 +68,14 @@ def draw_neighbours(out: Path, found: xr.Dataset | None, facts: dict[str, Any], 
             gone = ", ".join(name.removeprefix("conv-lstm-") for name in wanted if name not in there)
             mark_gap(ax, f"{gone}, not trained")
     tidy_panels(panels)
+    depths = ", ".join(name.removeprefix("conv-lstm-") for name in there)
     caption = (
-        "Similarity of each convolution with the next in converged networks of 2 to 6 convolutions (the paper's Figure "
-        f"1); lines: mean over {_seeds(found['seed'].values)}, shades: lowest to highest seed, dashes: the same "
-        "networks untrained, dots: utterances paired with others. N: paper's reading, 100 frames of 1 utterance "
-        f"({facts['paper_adjacent_frames']} data points); recommended, {facts['recommended_utterances']} utterances "
-        f"({facts['recommended_adjacent_frames']} points). Neurons are channels, bands averaged to the fewest."
+        f"Similarity of each convolution with the next in converged networks of {depths} convolutions (the paper's "
+        f"Figure 1); lines: mean over {_seeds(found['adjacent'])}, shades: lowest to highest seed, dashes: the same "
+        "networks untrained, dots: utterances paired with others. N: paper's reading, 100 frames of 1 utterance, "
+        f"which cannot be paired with others ({facts['paper_adjacent_frames']} data points); recommended, "
+        f"{facts['recommended_utterances']} utterances ({facts['recommended_adjacent_frames']} points). Neurons are "
+        "channels, bands averaged to the fewest."
     )
     return save_print(say(figure, caption + _holes(wanted, there)), out, "figure1")
 
@@ -100,9 +103,10 @@ def draw_training(
         tidy_panels(panels)
         caption = (
             f"{title}: similarity of each layer with itself at {words}, by SVCCA and CKA (the paper's Figure "
-            f"{name[-1]}); lines: mean over {_seeds(there)}, shades: lowest to highest seed, dotted: 0.95. N: paper's "
-            f"reading, 100 frames of 1 utterance ({facts['paper_frames']} data points or more a layer); recommended, "
-            f"{facts['recommended_utterances']} utterances ({facts['recommended_frames']} or more)."
+            f"{name[-1]}); lines: mean over {seeds_in_words({network: there})}, shades: lowest to highest seed, "
+            f"dotted: 0.95. N: paper's reading, 100 frames of 1 utterance ({facts['paper_frames']} data points or more "
+            f"a layer); recommended, {facts['recommended_utterances']} utterances "
+            f"({facts['recommended_frames']} or more)."
         )
         caption += _holes([network], [network], seeds, there)
         if int(found[curve].isnull().all(("reading", "measure", "seed", "layer")).sum()) > (curve == "to_next"):
@@ -111,9 +115,23 @@ def draw_training(
     return paths
 
 
-def _seeds(seeds: Any) -> str:
-    count = len(seeds)
-    return f"{count} seed{'s' * (count != 1)} ({', '.join(map(str, seeds))})"
+def _seeds(values: xr.DataArray) -> str:
+    """Which seeds the networks of a table have."""
+    there = values.notnull().any([dim for dim in values.dims if dim not in ("network", "seed")])
+    return seeds_in_words(
+        {
+            str(network): [int(seed) for seed in values["seed"].values if there.sel(network=network, seed=seed)]
+            for network in values["network"].values
+        }
+    )
+
+
+def _words(words: xr.DataArray) -> str:
+    """How many words were scored."""
+    counts = {str(name): int(count) for name, count in zip(words["condition"].values, words.values, strict=True)}
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} words in each condition"
+    return ", ".join(f"{count} words {name}" for name, count in counts.items())
 
 
 def _holes(wanted: Sequence[str], there: Any, seeds: Sequence[int] = (), seeds_there: Sequence[int] | Any = ()) -> str:

@@ -141,11 +141,12 @@ def solutions(found: Mapping[str, xr.Dataset], rows: Sequence[Row]) -> xr.Datase
 def wer_table(rows: Sequence[Row]) -> xr.Dataset:
     """Table 1 as numbers: `wer` `(network, condition)`, `over_utterances` and `over_seeds` `(…, bound)`, its intervals.
 
-    `by_seed` `(network, condition, seed)`: the rate of each.
+    `by_seed` `(network, condition, seed)`: the rate of each; `words` `(condition,)`: how many were scored.
     """
     names = list(dict.fromkeys(row.network for row in rows))
     conditions = list(dict.fromkeys(row.condition for row in rows))
     seeds = sorted({row.seed for row in rows if row.seed is not None})
+    words = [max(row.words for row in rows if row.condition == c and row.seed is not None) for c in conditions]
     shape = (len(names), len(conditions))
     wer, by_seed = np.full(shape, np.nan), np.full((*shape, len(seeds)), np.nan)
     over_utterances, over_seeds = np.full((*shape, 2), np.nan), np.full((*shape, 2), np.nan)
@@ -163,9 +164,9 @@ def wer_table(rows: Sequence[Row]) -> xr.Dataset:
             "over_utterances": ((*dims, "bound"), over_utterances),
             "over_seeds": ((*dims, "bound"), over_seeds),
             "by_seed": ((*dims, "seed"), by_seed),
+            "words": ("condition", words),
         },
         coords={"network": names, "condition": conditions, "seed": seeds, "bound": ["low", "high"]},
-        attrs={"words": max((row.words for row in rows if row.seed is not None), default=0)},
     )
 
 

@@ -109,7 +109,7 @@ def reproduce_gradnap(
         named in `holes` and in the figure; the rest is made nevertheless.
 
     Raises:
-        BadOption: an unknown scale, or one that takes a run and a corpus.
+        BadOption: an unknown scale, one that takes a run and a corpus, or `other_run` without `run`.
         OtoscopeError: nothing can be made at all.
     """
     plan = scale if isinstance(scale, Scale) else _known_scale(scale)
@@ -118,6 +118,13 @@ def reproduce_gradnap(
             "at this scale nothing is trained",
             got="no --run" if run is None else "no --corpus",
             wanted="--run RUN and --corpus MANIFEST, as recipes/gradnap-librispeech makes them",
+        )
+    if run is None and other_run is not None:
+        raise BadOption(
+            "a run of another seed, but no run",
+            got=f"--other-run {other_run}",
+            wanted="--run RUN as well",
+            remedy="name the run that it is to be compared with, or leave both out: two are trained then",
         )
     out, made = Path(out), Reproduction()
     manifest = Path(corpus) if corpus is not None else _spoken(out, plan, seed, stage)

@@ -24,7 +24,7 @@ from otoscope.learn.train import TrainConfig
 from otoscope.learn.transcribe import Decoding
 from otoscope.study.console import Terminal
 from otoscope.study.recogniser import score_recogniser, train_recogniser, usable_examples, with_vocabulary
-from otoscope.study.series_tables import Job, Row, Scored, done, rate, score_file, write_tables
+from otoscope.study.series_tables import Job, Row, Scored, done, kept_scores, rate, score_file, write_tables
 from otoscope.study.speech import Speech, bands_of, listen
 
 TRIED = 3
@@ -204,10 +204,9 @@ def score(
 ) -> dict[str, list[Scored]]:
     """The last epoch's errors in each utterance of each test part; kept in the run's folder."""
     path, epoch = score_file(job, method_name(decoding)), done(job)
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["epoch"] == epoch and kept["tests"] == dict(job.tests) and _is_of(kept["columns"], corpus, job):
-            return {name: [Scored(*row) for row in rows] for name, rows in kept["columns"].items()}
+    kept = kept_scores(job, method_name(decoding))
+    if kept and kept["epoch"] == epoch and kept["tests"] == dict(job.tests) and _is_of(kept["columns"], corpus, job):
+        return {name: [Scored(*row) for row in rows] for name, rows in kept["columns"].items()}
     network = load(job.folder)
     columns: dict[str, list[Scored]] = {}
     for name, where in job.tests.items():

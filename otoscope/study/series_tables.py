@@ -109,6 +109,16 @@ def score_file(job: Job, method: str) -> Path:
     return job.folder / f"scores-{method}.json"
 
 
+def kept_scores(job: Job, method: str) -> dict[str, Any] | None:
+    """What `score_file` holds: `epoch`, `parameters`, `tests`, `columns`; None: not there, or cut short or damaged."""
+    try:
+        kept = json.loads(score_file(job, method).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    whole = isinstance(kept, dict) and {"epoch", "parameters", "tests", "columns"} <= set(kept)
+    return kept if whole else None
+
+
 def rate(rows: Sequence[Scored]) -> float:
     """Word error rate in percent."""
     return 100 * sum(row.errors for row in rows) / max(1, sum(row.words for row in rows))
@@ -123,10 +133,9 @@ def rows_of(jobs: Sequence[Job], method: str) -> list[Row]:
     found: dict[tuple[str, str], dict[int, list[Scored]]] = {}
     facts: dict[tuple[str, int], list[tuple[int, int, float]]] = {}
     for job in jobs:
-        path = score_file(job, method)
-        if not path.is_file():
+        kept = kept_scores(job, method)
+        if kept is None:
             continue
-        kept = json.loads(path.read_text(encoding="utf-8"))
         seconds = sum(entry["seconds"] for entry in read_log(job.folder))
         facts.setdefault((job.network, job.seed), []).append((kept["parameters"], kept["epoch"], seconds))
         for condition, rows in kept["columns"].items():
@@ -215,18 +224,34 @@ def table(rows: Sequence[Row]) -> str:
         row = next(row for row in rows if row.network == name and row.seed is None)
         millions = f"{row.parameters / 1e6:.2f} M"
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {millions} | {row.epochs} | {row.seconds:.0f} |")
-    seeds = sorted({row.seed for row in rows if row.seed is not None})
+    seeds: dict[str, list[int]] = {}
+    for row in rows:
+        if row.seed is not None and row.seed not in seeds.setdefault(row.network, []):
+            seeds[row.network].append(row.seed)
     told = {c: max(row.words for row in rows if row.condition == c and row.seed is not None) for c in conditions}
     lines += [
         "",
-        f"Mean over {len(seeds)} seed{'s' * (len(seeds) != 1)} ({', '.join(map(str, seeds))}); in parentheses the 95 % "
-        "interval over utterances (bootstrap, all seeds scored on the same draws), in brackets that over seeds "
-        f"(Student's t, {max(0, len(seeds) - 1)} degrees of freedom). Words: "
+        f"Mean over {seeds_in_words(seeds)}; in parentheses the 95 % interval over utterances (bootstrap, all seeds "
+        "scored on the same draws), in brackets that over seeds, where there are several (Student's t, a degree of "
+        "freedom less than seeds). Words: "
         + ", ".join(f"{count} {name}" for name, count in told.items())
         + ". Seconds: of training, mean of the runs.",
         "",
     ]
     return "\n".join(lines)
+
+
+def seeds_in_words(of_networks: Mapping[str, Sequence[int]]) -> str:
+    """Such as "2 seeds (0, 1)"; where networks have different ones, of which network each."""
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for network, seeds in of_networks.items():
+        alike.setdefault(tuple(sorted(seeds)), []).append(network)
+    said = [
+        f"{len(seeds)} seed{'s' * (len(seeds) != 1)} ({', '.join(map(str, seeds))})"
+        + (f" of {', '.join(networks)}" if len(alike) > 1 else "")
+        for seeds, networks in alike.items()
+    ]
+    return "; ".join(said)
 
 
 def _cell(row: Row | None) -> str:
