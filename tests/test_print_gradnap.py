@@ -226,7 +226,8 @@ def test_controls_stand_beside_the_network():
             "purity_chance": ("layer", [0.3, 0.3, 0.3]),
         },
         coords={
-            "reading": ["NAvAI", "GradNAP"], "layer": LAYERS, "grouping": ["symbol", "phone"], "distance": [0, 0.04, 0.08, 0.12]
+            "reading": ["NAvAI", "GradNAP"], "layer": LAYERS, "grouping": ["symbol", "phone"],
+            "distance": [0, 0.04, 0.08, 0.12],
         },
         attrs={"instances": 77},
     )  # fmt: skip
