@@ -193,7 +193,7 @@ def test_leaves_are_coloured_by_manner_and_a_missing_tree_is_a_hole():
     linkage = scipy.cluster.hierarchy.linkage(points, "complete")
     table = xr.Dataset(
         {
-            "linkage": (("layer", "merge", "link"), [7 * linkage, linkage]),
+            "linkage": (("layer", "merge", "link"), [linkage * [1, 1, 7, 1], linkage]),
             "threshold": (("layer", "percentile"), [[7.0, 8.0], [1.0, 3.0]]),
         },
         coords={
@@ -212,6 +212,9 @@ def test_leaves_are_coloured_by_manner_and_a_missing_tree_is_a_hole():
     (cut,) = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     assert set(cut.get_ydata()) == {1.0}
     assert figure.axes[0].get_ylim()[1] == pytest.approx(1.03 * 5.2)
+    letters = table.assign_coords(group=["symbol:a", "symbol: ", "symbol:b", "symbol:c"], kind=("group", [""] * 4))
+    names = [text.get_text() for text in dendrograms([(letters, "layer2", "graphemes")]).axes[0].texts]
+    assert sorted(names) == ["a", "b", "c", "\u2423"]
     assert words(figure)[-1] == "missing: graphemes: none"
     assert "4 phones" in figure.get_label()
 

@@ -164,6 +164,10 @@ def test_scores_of_other_epochs_tests_or_texts_are_made_again(tmp_path: Path, mo
     other = dataclasses.replace(job, tests={"clean": "condition=noisy"})
     assert list(series.score(other, utterances, Decoding())) == ["clean"]
     assert asked == [["u0", "u2"]] * 3 + [["u1"]]
+    # A column that is no longer asked for is gone.
+    both = dataclasses.replace(job, tests={"clean": "condition=clean", "noisy": "condition=noisy"})
+    assert list(series.score(both, utterances, Decoding())) == ["clean", "noisy"]
+    assert list(series.score(job, utterances, Decoding())) == ["clean"]
 
 
 def scored(folder: Path, network: str, seed: int, columns: dict[str, list[list[object]]]):
