@@ -51,6 +51,19 @@ def test_mass_is_counted_by_distance_and_only_within_half_a_cone():
     assert float(found["field_s"]) == pytest.approx(0.4)
 
 
+def test_each_layer_has_a_cone_of_its_own():
+    """300 ms away: within half of the input's cone, 400 ms, and beyond that of a layer whose half is 100 ms."""
+    values = empty()
+    values[0, [at(0.0), at(0.3)]] = 1, 3
+    wide, narrow = (planted({"A": values}, SPAN).layers["input"].copy() for _ in range(2))
+    narrow.attrs["span"] = 21
+    both = Profiles({"input": wide, "layer1": narrow}, {"min_instances": 1, "order": "time"})
+    found = shape_of_profiles({"GradNAP": both}).squeeze()
+    np.testing.assert_allclose(found["field_s"], [0.4, 0.1])
+    np.testing.assert_allclose(found["outside"].sel(beyond=0.25), [0.75, 0])
+    np.testing.assert_allclose(found["peak_s"], [0.3, 0])
+
+
 def test_the_strongest_response_is_that_of_the_most_responsive_units():
     values = empty(3)
     values[0, at(0.1)], values[1, at(-0.3)], values[2, at(0.4)] = 5, -4, 0.1
@@ -70,14 +83,15 @@ def test_decay_is_the_mean_by_distance_as_a_share_of_the_largest():
 
 
 def test_a_fall_is_before_less_after_the_alignment():
-    falling, rising = empty(4), empty(4)
-    falling[:, at(-0.1) : at(0.0)] = [[2.0]] * 4
+    falling, rising = empty(5), empty(5)
+    falling[:4, at(-0.1) : at(0.0)] = 2
     falling[:3, at(0.01) : at(0.1) + 1] = -1
     falling[3, at(0.01) : at(0.1) + 1] = 5
     rising[:, at(0.01) : at(0.1) + 1] = 1
     found = shape_of_profiles({"GradNAP": planted({"T": falling, "AE": rising})}).squeeze()
-    np.testing.assert_allclose(found["fall"], [(3 * 3 - 3) / 4, -1], rtol=1e-6)
-    np.testing.assert_allclose(found["falling"], [0.75, 0])
+    # Three fall by 3, one rises by 3, and one stays as it is, which is no fall.
+    np.testing.assert_allclose(found["fall"], [(3 * 3 - 3) / 5, -1], rtol=1e-6)
+    np.testing.assert_allclose(found["falling"], [0.6, 0])
 
 
 def test_groups_without_a_profile_are_nan_and_do_not_spoil_the_mean():
@@ -93,6 +107,9 @@ def test_groups_without_a_profile_are_nan_and_do_not_spoil_the_mean():
 def test_methods_must_be_of_one_pass():
     with pytest.raises(BadInput, match="other layers or groups"):
         shape_of_profiles({"one": planted({"A": empty()}), "two": planted({"B": empty()})})
+    sorted_ones = Profiles(planted({"A": empty()}).layers, {"min_instances": 1, "order": "rank"})
+    with pytest.raises(BadInput, match="no shape in time"):
+        shape_of_profiles({"NAPs": sorted_ones})
 
 
 def test_a_trend_is_the_rank_correlation_with_depth():

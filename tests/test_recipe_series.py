@@ -20,13 +20,15 @@ from test_docs import command_lines
 import otoscope
 from otoscope.base import BadInput, BadOption
 from otoscope.hear.corpus import Utterance, load_audio, read_corpus
-from otoscope.learn.networks import network_values, read_config
+from otoscope.learn.networks import build, network_values, read_config
+from otoscope.learn.score import Counts
 from otoscope.learn.train import TrainConfig
 from otoscope.learn.transcribe import Decoding
+from otoscope.study import series
 from otoscope.study.console import Terminal
 from otoscope.study.insights_settings import NETWORKS, SMALL
 from otoscope.study.series import chosen, part_of, run_series
-from otoscope.study.series_tables import Job, rows_of, write_tables
+from otoscope.study.series_tables import Job, Scored, rate, rows_of, score_file, write_tables
 from otoscope.study.speech import Speech
 
 RATE = 8000
@@ -106,6 +108,68 @@ def test_a_series_is_trained_scored_and_not_done_twice(tmp_path: Path) -> None:
     assert "4 networks, 1 of them begun or done: about" in log
 
 
+def test_a_network_learns_from_nothing_but_its_part(tmp_path: Path, monkeypatch) -> None:
+    """Neither the test utterances nor their features come near the training."""
+    (job,) = SMALL.jobs(tmp_path, ["lstm"], [0])
+    given = {}
+    monkeypatch.setattr(series, "train_recogniser", lambda folder, corpus, **named: given.update(named, corpus=corpus))
+    monkeypatch.setattr(series, "score", lambda *_: {})
+    series.train_and_score(job, heard(), [Decoding()])
+    learnt = {f"u{number}" for number in range(8)}
+    assert {utterance.id for utterance in given["corpus"]} == learnt
+    assert {utterance.id for utterance in given["speech"]().utterances} == learnt
+    assert given["held_out"] == "split=dev"
+
+
+def test_the_time_of_a_training_is_that_of_its_own_frames(tmp_path: Path, monkeypatch) -> None:
+    """Every batch takes a second by a clock that was put there: 6 utterances in batches of 4 are 1.5 s an epoch."""
+    few = {"layers": 2, "units": 8, "decoder_units": 8, "decoder_layers": 1, "embedding": 4, "attention_units": 4}
+    settings = dataclasses.replace(SMALL, of_network={"lstm": few}, training={"batch_size": 4, "precision": "float32"})
+    jobs = settings.jobs(tmp_path, ["lstm"], [0, 1], epochs=10)
+    seconds = iter(range(1000))
+    with monkeypatch.context() as patched:
+        patched.setattr(series.time, "perf_counter", lambda: next(seconds))
+        assert series.foretell(jobs[0], heard(), "cpu") == pytest.approx(1.5)
+    # One has nine of its ten epochs, the other none.
+    jobs[0].folder.mkdir()
+    (jobs[0].folder / "log.jsonl").write_text('{"epoch": 9, "seconds": 1.0}\n')
+    monkeypatch.setattr(series, "foretell", lambda *_: 60.0)
+    said: list[str] = []
+    assert series.reckon(jobs, heard(), "cpu", said.append) == 60 * (1 + 10)
+    assert said[-1].startswith("2 networks, 1 of them begun or done: about 11 min")
+
+
+def test_scores_of_other_epochs_tests_or_texts_are_made_again(tmp_path: Path, monkeypatch) -> None:
+    job = Job("a", {}, {"seed": 0}, tmp_path, "", "", {"clean": "condition=clean"})
+    utterances = [
+        Utterance(f"u{n}", text="tea for two", condition=name) for n, name in enumerate(("clean", "noisy", "clean"))
+    ]
+    asked: list[list[str]] = []
+
+    def score_recogniser(network: object, part: list[Utterance], **_: object) -> dict[str, object]:
+        asked.append([utterance.id for utterance in part])
+        return {"utterances": [(u.id, "", "", Counts(words=3, sub=1, deletions=0, ins=2)) for u in part]}
+
+    monkeypatch.setattr(series, "load", lambda folder: build(read_config({"network": "lstm", **tiny_lstm(4)})))
+    monkeypatch.setattr(series, "part_of", lambda corpus, where, **_: otoscope.select(corpus, where))
+    monkeypatch.setattr(series, "score_recogniser", score_recogniser)
+    (tmp_path / "log.jsonl").write_text('{"epoch": 3, "seconds": 1.0}\n')
+    found = series.score(job, utterances, Decoding())
+    assert found == {"clean": [Scored("u0", 3, 1, 0, 2), Scored("u2", 3, 1, 0, 2)]}
+    assert series.score(job, utterances, Decoding()) == found
+    assert asked == [["u0", "u2"]]
+    (tmp_path / "log.jsonl").write_text('{"epoch": 4, "seconds": 1.0}\n')
+    series.score(job, utterances, Decoding())
+    series.score(job, [u.replace(text="tea for two please") for u in utterances], Decoding())
+    other = dataclasses.replace(job, tests={"clean": "condition=noisy"})
+    assert list(series.score(other, utterances, Decoding())) == ["clean"]
+    assert asked == [["u0", "u2"]] * 3 + [["u1"]]
+    # A column that is no longer asked for is gone.
+    both = dataclasses.replace(job, tests={"clean": "condition=clean", "noisy": "condition=noisy"})
+    assert list(series.score(both, utterances, Decoding())) == ["clean", "noisy"]
+    assert list(series.score(job, utterances, Decoding())) == ["clean"]
+
+
 def scored(folder: Path, network: str, seed: int, columns: dict[str, list[list[object]]]):
     job = Job(network, {}, {"seed": seed}, folder, "", "", dict.fromkeys(columns, ""))
     folder.mkdir(parents=True)
@@ -129,6 +193,31 @@ def test_intervals_are_those_of_the_textbook(tmp_path: Path) -> None:
     assert (mean.low, mean.high) == pytest.approx((20, 20))
     assert math.isnan(rows[0].seeds_low)
     assert "| a | 20.0 (20.0 to 20.0) [-4.8 to 44.8] | 0.00 M | 3 | 4 |" in (tmp_path / "table.md").read_text()
+
+
+def test_each_kind_of_error_condition_and_decoding_has_a_place_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    columns = {"clean": [["u0", 10, 1, 2, 3], ["u1", 10, 0, 0, 0]], "noisy": [["u0", 10, 5, 0, 0], ["u1", 10, 5, 0, 0]]}
+    job = scored(tmp_path / "a-s0", "a", 0, columns)
+    better = {"clean": [["u0", 10, 1, 0, 0], ["u1", 10, 0, 0, 0]], "noisy": [["u0", 10, 1, 0, 0], ["u1", 10, 3, 0, 0]]}
+    kept = json.loads(score_file(job, "greedy").read_text()) | {"columns": better}
+    score_file(job, "attention-2").write_text(json.dumps(kept))
+    assert rate([Scored("u0", 10, 1, 2, 3)]) == 60
+    monkeypatch.setattr(series, "reckon", lambda *_: 0.0)
+    monkeypatch.setattr(series, "train_and_score", lambda *_args, **_named: {})
+    run_series(
+        tmp_path, [job], heard(), decodings=[Decoding(method="attention", beam=2)], terminal=Terminal()
+    )  # fmt: skip
+    names = ("wer", "words", "sub", "del", "ins")
+    for ending, clean, noisy in (
+        ("", ["30.00", "20", "1", "2", "3"], ["50.00", "20", "10", "0", "0"]),
+        ("-attention-2", ["5.00", "20", "1", "0", "0"], ["20.00", "20", "4", "0", "0"]),
+    ):
+        with (tmp_path / f"wer{ending}.csv").open() as file:
+            told = {row["condition"]: [row[name] for name in names] for row in csv.DictReader(file)}
+        assert told == {"clean": clean, "noisy": noisy}
+        (line,) = [x for x in (tmp_path / f"table{ending}.md").read_text().splitlines() if x.startswith("| a |")]
+        cells = [cell.split()[0] for cell in line.strip("| ").split("|")]
+        assert cells[1:3] == [f"{float(clean[0]):.1f}", f"{float(noisy[0]):.1f}"]
 
 
 def test_speakers_held_out_in_turn_are_put_together(tmp_path: Path) -> None:

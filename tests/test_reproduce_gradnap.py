@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,12 +20,17 @@ import xarray as xr
 import otoscope
 from otoscope.__main__ import main
 from otoscope.base import BadOption, write_json
-from otoscope.hear.corpus import read_corpus
+from otoscope.hear.audio import mel_frequencies
+from otoscope.hear.corpus import Utterance, read_corpus
 from otoscope.learn.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from otoscope.learn.networks import build, read_config
 from otoscope.show.print_gradnap import input_profiles
+from otoscope.study import gradnap_analysis, gradnap_measures, gradnap_plates
 from otoscope.study import reproduce_gradnap as study
-from otoscope.study.gradnap_analysis import Looking
+from otoscope.study.demo import quiet
+from otoscope.study.formants import Vowel
+from otoscope.study.gradnap_analysis import Analysis, Looking
+from otoscope.study.gradnap_claims import claims_table
 from otoscope.study.gradnap_tables import input_table
 from otoscope.study.reproduce_gradnap import SCALES, Reproduction, Scale, reproduce_gradnap
 
@@ -31,7 +38,7 @@ RATE = 16_000
 SYMBOLS = ["_", " ", "a", "t", "s"]
 PHONES = ("AA", "AE", "T", "S", "M")
 FIGURES = ("figure-2", "figure-3", "figure-4a", "figure-4b", "receptive-fields", "controls")
-TINY = Scale(Looking(most_s=60, parts=2, draws=1, shuffles=1, permutations=9, least=2, batch_size=4), takes="seconds")
+TINY = Scale(Looking(most_s=60, parts=3, draws=1, shuffles=1, permutations=9, least=2, batch_size=4), takes="seconds")
 
 
 def make_run(folder: Path, seed: int = 0, epochs: int = 1) -> Path:
@@ -150,7 +157,7 @@ def test_what_is_drawn_is_what_the_tables_hold(made, speech):
     )
 
 
-def test_claims_have_their_controls_beside_them(made, speech, run):
+def test_claims_have_their_controls_beside_them(made, speech, run, other):
     out, found = made
     claims = pd.read_csv(out / "tables" / f"{speech.name}-claims.csv")
     assert set(claims["claim"]) == {
@@ -159,16 +166,273 @@ def test_claims_have_their_controls_beside_them(made, speech, run):
     measures = found.analyses[speech.name].measures
     names = [str(name) for name in measures["condition"].values]
     assert names == [
-        "network", "without part 1", "without part 2", "shuffled labels 1", "random weights 1", "another seed"
+        "network", "without part 1", "without part 2", "without part 3", "shuffled labels 1", "random weights 1",
+        "another seed",
     ]  # fmt: skip
     row = claims[(claims["what"] == "mean silhouette") & (claims["layer"] == "layer1") & (claims["group"] == "phone")]
     values = measures["silhouette_mean"].sel(layer="layer1", grouping="phone").values
     columns = ["network", "shuffled_labels", "random_weights", "another_seed"]
-    np.testing.assert_allclose(row[columns].to_numpy()[0], values[[0, 3, 4, 5]], rtol=1e-3)
+    np.testing.assert_allclose(row[columns].to_numpy()[0], values[[0, 4, 5, 6]], rtol=1e-3)
     # The profiles of the whole are those of an ordinary pass.
-    profiles = otoscope.gradnap(otoscope.load(run), read_corpus(speech), min_instances=2)
-    wanted = otoscope.silhouettes(profiles, ["phone"])["silhouette_mean"].sel(layer="layer1").values[0]
-    assert values[0] == pytest.approx(wanted, abs=1e-5)
+    # And those of the other seed are those of the other network.
+    for network, value in ((run, values[0]), (other, values[6])):
+        profiles = otoscope.gradnap(otoscope.load(network), read_corpus(speech), min_instances=2)
+        wanted = otoscope.silhouettes(profiles, ["phone"])["silhouette_mean"].sel(layer="layer1").values[0]
+        assert value == pytest.approx(wanted, abs=1e-5)
+    # No condition is another one under its name.
+    decays = measures["decay"].sel(reading="GradNAP", layer="layer1").transpose("condition", "distance").values
+    for one, two in itertools.combinations(decays, 2):
+        assert np.nanmax(np.abs(one - two)) > 1e-4
+    # Each of three parts is in two of the three that lack one.
+    counts = measures["instances"].transpose("condition", "group").values
+    np.testing.assert_array_equal(counts[1:4].sum(0), 2 * counts[0])
+
+
+CONDITIONS = {
+    "network": 0, "without part 1": 1, "without part 2": 3, "shuffled labels 1": 10, "shuffled labels 2": 20,
+    "random weights 1": 100, "random weights 2": 300, "another seed": 1000,
+}  # fmt: skip
+COORDS = {
+    "condition": list(CONDITIONS), "reading": ["NAvAI", "GradNAP"], "layer": ["input", "layer1", "layer2", "layer10"],
+    "grouping": ["symbol", "phone"], "beyond": [0.1, 0.25], "distance": [0.0, 0.04, 0.08],
+    "group": ["phone:T", "phone:AE", "symbol:t"], "way": ["NAvAI", "GradNAP"], "vowel": ["AA", "AE"], "number": [1, 2],
+    "percentile": [75.0, 95.0],
+}  # fmt: skip
+SHAPES = {
+    "outside": "reading layer grouping beyond", "extent_s": "reading layer grouping",
+    "peak_s": "reading layer grouping", "decay": "reading layer distance", "fall": "reading group",
+    "falling": "reading group", "formant_hz": "way vowel number", "formant_near": "way vowel number",
+    "formant_chance": "way vowel number", "silhouette": "grouping layer percentile",
+    "silhouette_mean": "grouping layer", "trend": "grouping", "more": "layer", "purity": "layer",
+    "purity_chance": "layer", "purity_p": "layer", "ami": "layer",
+}  # fmt: skip
+
+
+def planted_measures() -> xr.Dataset:
+    """Every number of the network another one; each condition adds what `CONDITIONS` says."""
+    found, first = {}, 0
+    for name, dims in SHAPES.items():
+        sizes = [len(COORDS[dim]) for dim in dims.split()]
+        own = first + np.arange(np.prod(sizes), dtype=float).reshape(sizes)
+        first += own.size
+        steps = np.array(list(CONDITIONS.values()), dtype=float).reshape(-1, *[1] * len(sizes))
+        found[name] = (("condition", *dims.split()), own + steps)
+    half = np.full((len(CONDITIONS), 4), 0.1)
+    counts = np.tile([3, 0, 5], (len(CONDITIONS), 1))
+    more = {"field_s": (("condition", "layer"), half), "instances": (("condition", "group"), counts)}
+    return xr.Dataset(found | more, coords=COORDS)
+
+
+def test_a_claim_has_its_own_number_and_those_of_its_controls():
+    """Without one of two parts: 1 and 3 more, so the error is 1 and half the interval t(0.975, 1) = 12.706."""
+    measures = planted_measures()
+    table = claims_table(measures).set_index(["claim", "what", "layer", "group"])
+    assert table.index.is_unique
+    own = measures.sel(condition="network", drop=True)
+    for reading, kind in itertools.product(("NAvAI", "GradNAP"), ("symbol", "phone")):
+        at = own.sel(reading=reading, grouping=kind)
+        for beyond, ms in ((0.1, 100), (0.25, 250)):
+            what = f"{reading}: share of the mass more than {ms} ms away, input"
+            wanted = at["outside"].sel(layer="input", beyond=beyond)
+            assert table.loc[("regions", what, "input", kind), "network"] == wanted
+        for layer in COORDS["layer"]:
+            for claim, words, name in (
+                ("regions", "seconds that hold 95 %", "extent_s"),
+                ("centre", "seconds from the alignment to the strongest response", "peak_s"),
+            ):
+                row = table.loc[(claim, f"{reading}: {words}", layer, kind)]
+                assert row["network"] == at[name].sel(layer=layer)
+    for reading, layer in itertools.product(("NAvAI", "GradNAP"), COORDS["layer"]):
+        # Half of the field is 50 ms: only what is 80 ms away lies beyond.
+        what = f"{reading}: mean |value| in the outer half of the field, as a share of the largest"
+        wanted = own["decay"].sel(reading=reading, layer=layer, distance=0.08)
+        assert table.loc[("decay", what, layer, ""), "network"] == wanted
+    for words, name in (("100 ms before less 100 ms after (sd of the log-mel)", "fall"),
+                        ("share of mel bands that fall", "falling")):  # fmt: skip
+        row = table.loc[("t", f"GradNAP: {words}", "input", "phone:T")]
+        assert row["network"] == own[name].sel(reading="GradNAP", group="phone:T")
+    for words, name in (
+        ("peak (Hz)", "formant_hz"), ("lies by the formant (1 or 0)", "formant_near"),
+        ("frequencies that would", "formant_chance"),
+    ):  # fmt: skip
+        row = table.loc[("formants", f"GradNAP: {words}", "input", "AE F2")]
+        assert row["network"] == own[name].sel(way="GradNAP", vowel="AE", number=2)
+        # An interval is only of what changes smoothly with the speech.
+        assert np.isfinite(row["low"]) == (name == "formant_hz")
+    row = table.loc[("phones", "mean silhouette", "layer1", "phone")]
+    mean = float(own["silhouette_mean"].sel(layer="layer1", grouping="phone"))
+    np.testing.assert_allclose(row[["network", "low", "high"]], mean + np.array([0, -12.706, 12.706]), atol=1e-3)
+    names = ["random_weights", "random_weights_low", "random_weights_high", "shuffled_labels", "shuffled_labels_low",
+             "shuffled_labels_high", "another_seed"]  # fmt: skip
+    np.testing.assert_allclose(row[names].astype(float), mean + np.array([200, 100, 300, 15, 10, 20, 1000]))
+    more = own["more"].sel(layer=["layer2", "layer10"]).mean()
+    assert table.loc[("phones", "phones less graphemes, mean from layer2 on", "", ""), "network"] == more
+    trend = table.loc[("depth", "rank correlation of the mean silhouette with depth", "", "phone"), "network"]
+    assert trend == own["trend"].sel(grouping="phone")
+    for words, name in (
+        ("purity of clusters of phones against manners", "purity"),
+        ("the same with the manners dealt out at random", "purity_chance"),
+        ("how often chance reaches it", "purity_p"), ("adjusted mutual information of clusters and manners", "ami"),
+    ):  # fmt: skip
+        assert table.loc[("categories", words, "layer10", ""), "network"] == own[name].sel(layer="layer10")
+
+
+def test_what_is_drawn_beside_the_silhouettes_is_that_of_its_control():
+    measures = planted_measures()
+    table = gradnap_plates.silhouette_table(Analysis("x", measures=measures, facts={"instances": 77}))
+    own = measures["silhouette_mean"].sel(condition="network", drop=True)
+    for control, (low, high) in {
+        "interval": (-12.706, 12.706), "shuffled labels": (10, 20), "random weights": (100, 300)
+    }.items():  # fmt: skip
+        for bound, away in (("low", low), ("high", high)):
+            band = table["bands"].sel(control=control, bound=bound)
+            np.testing.assert_allclose(band.transpose("grouping", "layer"), own + away, atol=1e-3)
+    xr.testing.assert_equal(table["silhouette"], measures["silhouette"].sel(condition="network", drop=True))
+    # Of the two phones one has no instance.
+    assert table.attrs == {"symbol_groups": 1, "phone_groups": 1, "instances": 77}
+
+
+def test_trees_are_of_the_last_layer_but_one_and_of_those_below():
+    table = xr.Dataset(coords={"layer": ["input", *(f"layer{n}" for n in range(1, 6))]})
+    found = gradnap_plates._trees(Analysis("x", tables={"phone-trees": table}, holes={"grapheme-trees": "none"}))
+    assert [(layer, name) for _, layer, name in found] == [
+        ("", "graphemes: none"), ("layer2", "phones"), ("layer3", "phones"), ("layer4", "phones")
+    ]  # fmt: skip
+
+
+def test_phones_are_compared_with_graphemes_and_clusters_with_manners(monkeypatch):
+    layers, groups = ["layer1", "layer2", "layer3"], ["symbol:t", "phone:T", "phone:AE", "phone:XX"]
+    means = {"phone": [0.1, 0.5, 0.9], "symbol": [0.3, 0.2, 0.1]}
+    asked = {}
+
+    def silhouettes(profiles, kinds) -> xr.Dataset:
+        values = np.array([means[kind] for kind in kinds])
+        coords = {"grouping": kinds, "layer": layers, "percentile": [75.0]}
+        dims = ("grouping", "layer", "percentile")
+        return xr.Dataset({"silhouette": (dims, values[..., None]), "silhouette_mean": (dims[:2], values)}, coords)
+
+    def cluster_purity(clusters, kinds, *, permutations, seed) -> xr.Dataset:
+        asked.update(clusters=clusters, kinds=kinds, permutations=permutations, seed=seed)
+        names = ("purity_mean", "purity_mean_null", "purity_mean_p", "ami_mean")
+        return xr.Dataset({name: ("layer", [10.0 * n + at for at in range(3)]) for n, name in enumerate(names)})
+
+    monkeypatch.setattr(gradnap_measures, "silhouettes", silhouettes)
+    monkeypatch.setattr(gradnap_measures, "cluster_groups", lambda profiles, chosen: chosen)
+    monkeypatch.setattr(gradnap_measures, "cluster_purity", cluster_purity)
+    found = gradnap_measures._clusters(SimpleNamespace(layers=dict.fromkeys(layers), groups=groups), 9, 4)
+    np.testing.assert_allclose(found["more"], [-0.2, 0.3, 0.8])
+    assert found["trend"].sel(grouping=["phone", "symbol"]).values.tolist() == [1, -1]
+    for n, name in enumerate(("purity", "purity_chance", "purity_p", "ami")):
+        np.testing.assert_array_equal(found[name], 10.0 * n + np.arange(3))
+    kinds = {"phone:T": "stop", "phone:AE": "vowel", "phone:XX": None}
+    assert asked == {"clusters": "phone:*", "kinds": kinds, "permutations": 9, "seed": 4}
+
+
+def test_the_peak_beside_a_formant_is_looked_for_in_the_vowels_own_profile():
+    """/AA/ has humps at both its formants; /AE/ has one by its first, and none by its second."""
+    hertz, bands = mel_frequencies(), np.arange(128)
+
+    def humps(*places: float) -> np.ndarray:
+        return sum(np.exp(-(((bands - np.interp(at, hertz, bands)) / 5) ** 2)) for at in places)
+
+    profile = xr.DataArray(
+        np.stack([humps(700, 1200), humps(700, 1200)])[:, :, None] * [0.5, 0.5],
+        {"group": ["phone:AA", "phone:AE"]}, ("group", "unit", "offset"),
+    )  # fmt: skip
+    profiles = SimpleNamespace(
+        groups=["phone:AA", "phone:AE", "phone:EH"], empty={"phone:EH"}, profile={"input": profile}
+    )
+    none = (None, None)
+    vowels = {
+        "AA": Vowel("AA", (720, 1180), none),
+        "AE": Vowel("AE", (660, 1720), none),
+        "EH": Vowel("EH", (1, 2), none),
+    }
+    found = gradnap_measures._formants({"GradNAP": profiles}, vowels).sel(way="GradNAP")
+    np.testing.assert_allclose(found["formant_hz"].sel(vowel=["AA", "AE"]), [[700, 1200], [700, 1200]], atol=25)
+    np.testing.assert_array_equal(found["formant_near"].sel(vowel=["AA", "AE"]), [[1, 1], [1, 0]])
+    assert found["formant_hz"].sel(vowel=["EH", "AH"]).isnull().all()
+
+
+def test_each_draw_is_one_of_its_own_and_of_the_right_network(monkeypatch, tmp_path, speech):
+    """What is explained is noted in place of being measured."""
+    noted: dict[str, tuple[object, object]] = {}
+
+    def task_of(network: str, labels: object = "own") -> SimpleNamespace:
+        return SimpleNamespace(network=network, labels=labels, sums=lambda twin=None, progress=None: twin or network)
+
+    def measured(task, sums, vowels, looking, seed, condition) -> xr.Dataset:
+        noted[condition] = (task.labels, sums)
+        # The other network has one layer less.
+        layers = ["layer2", "layer10"][: 1 if condition == "another seed" else 2]
+        return xr.Dataset(coords={"condition": [condition], "layer": layers, "group": ["b", "a"]})
+
+    for name, stub in {
+        "heard_by": lambda network, utterances: otoscope.listen(utterances),
+        "weights_fingerprint": str,
+        "explained": lambda network, heard, **_: task_of(network),
+        "_facts": lambda *_: xr.Dataset(),
+        "_vowels": lambda *_: {},
+        "_own": lambda steps, whole, *_: measured(whole.task, "ours", {}, None, 0, "network"),
+        "_figure_tables": lambda *_: None,
+        "_measured": measured,
+        "with_shuffled_labels": lambda task, seed: task_of(task.network, seed),
+        "random_twin": lambda task, seed: f"{task.network} {seed}",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(gradnap_analysis, name, stub)
+    found = gradnap_analysis.analyse(
+        "ours", "theirs", read_corpus(speech), Looking(draws=2, shuffles=2), tmp_path, name="x", seed=0,
+        holes=study.Holes(), stage=quiet, said=lambda _: None,
+    )  # fmt: skip
+    assert list(noted) == [
+        "network", "shuffled labels 1", "shuffled labels 2", "random weights 1", "random weights 2", "another seed"
+    ]  # fmt: skip
+    assert noted["another seed"] == ("own", "theirs")
+    one, two = (noted[f"shuffled labels {n}"] for n in (1, 2))
+    assert one[1] == two[1] == "ours"
+    assert len({"own", one[0], two[0]}) == 3
+    one, two = (noted[f"random weights {n}"] for n in (1, 2))
+    assert one[0] == two[0] == "own"
+    assert len({"ours", one[1], two[1]}) == 3
+    # Layers stay in their order, from shallow to deep, and groups in theirs.
+    assert [list(found.measures[name].values) for name in ("layer", "group")] == [["layer2", "layer10"], ["b", "a"]]
+
+
+def test_of_much_speech_some_is_drawn_by_the_seed():
+    made = [Utterance(f"u{n}", features=np.zeros((3, 128), np.float32), duration=60.0) for n in range(30)]
+    drawn = [[utterance.id for utterance in gradnap_analysis._some(made, 320.0, seed)] for seed in (0, 0, 1)]
+    # Five minutes and a bit, and as they stand in the corpus.
+    assert [len(each) for each in drawn] == [5, 5, 5]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert all(each == sorted(each, key=lambda name: int(name[1:])) for each in drawn)
+    assert len(gradnap_analysis._some(made, 1.0, 0)) == 1
+
+
+def test_the_main_speech_is_what_was_held_out_and_further_speech_is_whole(tmp_path, speech, run, other, monkeypatch):
+    rows = [json.loads(line) for line in (speech / "manifest.jsonl").read_text().splitlines()]
+    for index, row in enumerate(rows):
+        row |= {"split": "test" if index < 2 else "train", "audio": str(speech / row["audio"])}
+    for name in ("main", "more"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    heard = {}
+
+    def analyse(network, another, utterances, *_args, name, **_named):
+        heard[name] = (network, another, [utterance.id for utterance in utterances])
+        return Analysis(name)
+
+    monkeypatch.setattr(study, "analyse", analyse)
+    monkeypatch.setattr(study, "save_plates", lambda *_: ([], []))
+    reproduce_gradnap(
+        tmp_path, scale=TINY, run=run, other_run=other, corpus=tmp_path / "main.jsonl", real=[tmp_path / "more.jsonl"]
+    )
+    assert {name: each[2] for name, each in heard.items()} == {
+        "main": ["u0", "u1"],
+        "more": [f"u{n}" for n in range(6)],
+    }
+    for place, folder in enumerate((run, other)):
+        wanted = otoscope.load(folder).state_dict()
+        there = heard["main"][place].state_dict()
+        assert all(torch.equal(there[name], wanted[name]) for name in wanted)
 
 
 # All four go the same way; two of them make a minute of the suite.
@@ -194,7 +458,7 @@ def test_what_belongs_to_something_else_is_made_again(made, tmp_path, speech, ru
         real = importlib.metadata.version
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0.1" if name == change else real(name))
     else:
-        scale = Scale(Looking(most_s=60, parts=3, draws=1, shuffles=1, permutations=9, least=2), takes="")
+        scale = Scale(Looking(most_s=60, parts=2, draws=1, shuffles=1, permutations=9, least=2), takes="")
     said: list[str] = []
     found = reproduce_gradnap(out, scale=scale, run=network, corpus=manifest, said=said.append)
     assert f"inputs.nc was made with another {change}, and is made again" in said
@@ -319,6 +583,10 @@ def test_from_nothing_two_networks_are_trained(tmp_path, speech, monkeypatch):
     )
     found = reproduce_gradnap(tmp_path / "out", scale=scale)
     assert {"run", "run-other-seed"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    told = [json.loads((tmp_path / "out" / name / "run.json").read_text()) for name in ("run", "run-other-seed")]
+    assert [each["train"]["seed"] for each in told] == [0, 1]
+    one, two = (load_checkpoint(checkpoint_path(tmp_path / "out" / name, 0)) for name in ("run", "run-other-seed"))
+    assert not torch.equal(next(one.parameters()), next(two.parameters()))
     facts = found.analyses["embedded"].facts
     # What was held out is looked at, if the network says anything at all.
     assert facts.get("utterances", 3) == 3

@@ -13,7 +13,7 @@ import pytest
 
 from otoscope.base import BadOption
 from otoscope.hear import sentences
-from otoscope.hear.corpus import load_audio, read_corpus
+from otoscope.hear.corpus import Utterance, load_audio, read_corpus
 
 COUNTS = {"train": 24, "dev": 2, "test": 6}
 espeak = pytest.mark.skipif(
@@ -93,6 +93,83 @@ def test_a_share_of_the_words_is_fewer_words(words):
     ]
     assert len(said[1]) < 0.7 * len(said[0])
     assert sentences.fewer(words, 1.0, 0) == words
+
+
+def test_a_sentence_of_one_part_is_in_no_other_even_where_chance_repeats_it(monkeypatch):
+    """With a generator that says the same in each part."""
+    monkeypatch.setattr(sentences, "sentences", lambda *_args: ((f"number {n}",) for n in itertools.count()))
+    said = [item["words"] for shard in sentences.plan(0, COUNTS) for item in shard["items"]]
+    assert sorted(said) == sorted((f"number {n}",) for n in range(sum(COUNTS.values())))
+
+
+def test_each_seed_has_words_of_its_own_and_each_voice_a_seed(words):
+    """A tenth of the names are said: other ones with another seed."""
+    shards = [sentences.plan(seed, {"train": 400, "dev": 2, "test": 2}, 0.1) for seed in (0, 1)]
+    names = [{w for s in each for i in s["items"] for w in i["words"]} & set(words["name"]) for each in shards]
+    assert all(len(each) <= max(10, round(0.1 * len(words["name"]))) for each in names)
+    assert len(names[0] & names[1]) < 0.7 * len(names[0])
+    for each in shards:
+        assert len({shard["seed"] for shard in each}) == len(each)
+
+
+def test_a_noisy_room_is_the_one_that_the_manifest_names(monkeypatch, tmp_path):
+    """The room is left out, so that what was added to the sentence is the noise alone."""
+    rng = np.random.default_rng(0)
+    said = [
+        Utterance(f"u{n}", (0.1 * rng.standard_normal(8000)).astype(np.float32), sample_rate=16_000, split="test")
+        for n in range(8)
+    ]
+    rooms = []
+
+    def with_room(samples, rate, t60_s, seed, *, direct_db):
+        rooms.append((t60_s, direct_db))
+        return samples
+
+    monkeypatch.setattr(sentences, "with_room", with_room)
+    heard = [sentences.in_a_noisy_room(u, said[2:], 0, tmp_path / f"{u.id}.wav") for u in said]
+    for one, before in zip(heard, said, strict=True):
+        noise = load_audio(one)[0] - load_audio(before)[0]
+        ratio_db = 10 * np.log10(np.sum(load_audio(before)[0] ** 2) / np.sum(noise**2))
+        assert ratio_db == pytest.approx(one.snr_db, abs=0.1)
+    assert rooms == [(one.t60_s, one.direct_db) for one in heard]
+    assert {one.noise for one in heard} == {"pink", "babble"}
+
+
+def test_others_babble_and_they_are_of_the_training(monkeypatch, tmp_path):
+    voices = (("ann", "train"), ("bob", "train"), ("cid", "dev"), ("dot", "test"))
+    spoken = [
+        Utterance(name, tmp_path / "clean" / f"{name}.wav", text="so", speaker=voice, split=split)
+        for voice, split in voices
+        for name in (f"{voice}-0000", f"{voice}-0001")
+    ]
+    (tmp_path / "clean").mkdir()
+    for utterance in spoken:
+        utterance.audio.touch()
+    heard = {}
+
+    def in_a_noisy_room(utterance, others, seed, path):
+        heard[utterance.id] = {other.speaker for other in others}
+        return utterance.replace(condition="noisy")
+
+    monkeypatch.setattr(sentences, "speak_shards", lambda *_args, **_named: spoken)
+    monkeypatch.setattr(sentences, "in_a_noisy_room", in_a_noisy_room)
+    monkeypatch.setattr(sentences, "write_manifest", lambda *_args: None)
+    sentences.make_corpus(tmp_path, counts=COUNTS)
+    assert heard == {
+        "ann-0001": {"bob"}, "bob-0001": {"ann"},
+        **{f"{voice}-{n:04d}": {"ann", "bob"} for voice in ("cid", "dot") for n in range(2)},
+    }  # fmt: skip
+
+
+def test_the_summary_counts_what_training_does_not_have():
+    facts = {"duration": 1800.0, "condition": "noisy"}
+    corpus = [
+        Utterance(f"{split}{n}", text="a b c d e", speaker=f"{split}{n}", split=split, unseen=n, **facts)
+        for split in ("train", "dev", "test") for n in range(2)
+    ]  # fmt: skip
+    assert sentences.summary(corpus)[2] == (
+        "test: 1.00 hours, 2 utterances, 2 voices, 10 words, 5 different, 10.0 % not in training; 100% in noisy rooms"
+    )
 
 
 def test_sentences_are_no_longer_than_asked(words):

@@ -37,6 +37,7 @@ def shape_of_profiles(methods: Mapping[str, Profiles], input_layer: str = "input
         `outside` `(reading, layer, group, beyond)`: the share of Σ m(t) at |t| > `beyond` seconds;
         `extent_s` `(reading, layer, group)`: the least |t| within which lie 95 % of it;
         `peak_s` `(reading, layer, group)`: mean over the k most responsive units of |t| of their largest |value|;
+        a unit that is 0 throughout has none and is left out;
         `decay` `(reading, layer, distance)`: mean over groups and units of |profile| at so many seconds from the
         alignment, in bins of 40 ms, as a share of the largest bin;
         `field_s` `(layer,)`: half the cone in seconds, the largest |t| there is;
@@ -112,12 +113,14 @@ def _spread(mass: NDArray[np.float64], time: NDArray[np.float64]) -> tuple[NDArr
 
 
 def _peaks(values: NDArray[np.float64], time: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """Mean distance of the strongest response of the k most responsive units `(group,)`."""
-    sizes = np.abs(values)
-    top = np.argsort(-np.nan_to_num(sizes.sum(axis=2)), axis=1, kind="stable")[:, :k]
-    found = np.take_along_axis(np.nan_to_num(sizes).argmax(axis=2), top, axis=1)
-    there = np.isfinite(values).all(axis=(1, 2)) & (np.nan_to_num(sizes).max(axis=(1, 2)) > 0)
-    return np.where(there, np.abs(time)[found].mean(axis=1), np.nan)
+    """Mean distance of the strongest response of the k most responsive units `(group,)`, silent ones left out."""
+    sizes = np.nan_to_num(np.abs(values))
+    top = np.argsort(-sizes.sum(axis=2), axis=1, kind="stable")[:, :k]
+    found = np.abs(time)[np.take_along_axis(sizes.argmax(axis=2), top, axis=1)]
+    # The largest of nothing but zeros is none: it would lie at the edge of the window.
+    responds = np.take_along_axis(sizes.max(axis=2) > 0, top, axis=1)
+    there = np.isfinite(values).all(axis=(1, 2)) & responds.any(axis=1)
+    return np.where(there, (found * responds).sum(axis=1) / np.maximum(responds.sum(axis=1), 1), np.nan)
 
 
 def _decay(sizes: NDArray[np.float64], time: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
