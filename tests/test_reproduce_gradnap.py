@@ -19,7 +19,7 @@ import xarray as xr
 
 import otoscope
 from otoscope.__main__ import main
-from otoscope.base import BadOption, write_json
+from otoscope.base import BadInput, BadOption, write_json
 from otoscope.hear.audio import mel_frequencies
 from otoscope.hear.corpus import Utterance, read_corpus
 from otoscope.learn.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
@@ -596,4 +596,13 @@ def test_a_run_of_another_seed_alone_is_refused_before_anything_is_trained(tmp_p
     """It would not be looked at: where no run is given, two are trained."""
     with pytest.raises(BadOption, match="no run"):
         reproduce_gradnap(tmp_path / "out", other_run=tmp_path / "elsewhere", corpus=speech)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["run", "other_run"])
+def test_a_run_that_is_not_there_is_no_hole(option, tmp_path, speech, run):
+    """A mistyped path leaves the figures of an earlier time alone."""
+    given = {"run": run, option: tmp_path / "none"}
+    with pytest.raises(BadInput, match="there is no such run"):
+        reproduce_gradnap(tmp_path / "out", corpus=speech, **given)
     assert not (tmp_path / "out").exists()

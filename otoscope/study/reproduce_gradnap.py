@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from otoscope.base import BadCheckpoint, BadOption, OtoscopeError, choose
+from otoscope.base import BadCheckpoint, BadInput, BadOption, OtoscopeError, choose
 from otoscope.hear.corpus import Corpus, Utterance, read_corpus, select
 from otoscope.hear.manifest import MANIFEST
 from otoscope.learn.checkpoint import Run, load_checkpoint, open_run
@@ -109,6 +109,7 @@ def reproduce_gradnap(
         named in `holes` and in the figure; the rest is made nevertheless.
 
     Raises:
+        BadInput: a run that is not there.
         BadOption: an unknown scale, one that takes a run and a corpus, or `other_run` without `run`.
         OtoscopeError: nothing can be made at all.
     """
@@ -126,6 +127,10 @@ def reproduce_gradnap(
             wanted="--run RUN as well",
             remedy="name the run that it is to be compared with, or leave both out: two are trained then",
         )
+    for option, path in (("--run", run), ("--other-run", other_run)):
+        # A mistyped path is no hole to be drawn over the figures of an earlier time.
+        if path is not None and not Path(path).exists():
+            raise BadInput("there is no such run", got=f"{option} {path}", wanted="a run's folder, or a checkpoint")
     out, made = Path(out), Reproduction()
     manifest = Path(corpus) if corpus is not None else _spoken(out, plan, seed, stage)
     runs: list[Path | None] = [_path(run), _path(other_run)]

@@ -138,12 +138,15 @@ def run_series(
     jobs: Sequence[Job],
     corpus: Speech | Sequence[Utterance],
     *,
+    series: Sequence[Job] = (),
     decodings: Sequence[Decoding] = (),
     device: str = "auto",
     estimate: bool = False,
     terminal: Terminal,
 ) -> list[Row]:
-    """Train and score what is not yet, and write `wer.csv` and `table.md` of all jobs.
+    """Train and score what is not yet, and write `wer.csv` and `table.md` of all jobs that are scored.
+
+    The tables have those of the whole `series`, of which `jobs` are done now.
 
     Says beforehand how long it is going to take. With `estimate` nothing else is done. Decoding is greedy; of every
     other way asked for there are tables of their own, such as `wer-attention-8.csv` (a network without a decoder is
@@ -160,9 +163,10 @@ def run_series(
         with terminal.stage(f"{number}/{len(jobs)} {job.name}") as progress:
             scored = train_and_score(job, corpus, ways, device=device, progress=progress)
         say(scored_words(job, scored, time.monotonic() - begun))
-    rows = write_tables(out, jobs, "greedy")
+    listed = [*series, *(job for job in jobs if job.folder not in {each.folder for each in series})]
+    rows = write_tables(out, listed, "greedy")
     for way in decodings:
-        if fitting := [job for job in jobs if _fits(way, job)]:
+        if fitting := [job for job in listed if _fits(way, job)]:
             write_tables(out, fitting, method_name(way), ending=f"-{method_name(way)}")
     terminal.show(None, (out / "table.md").read_text(encoding="utf-8"))
     return rows

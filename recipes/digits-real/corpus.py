@@ -194,9 +194,7 @@ def main() -> None:
     parser.add_argument("recordings", type=Path, help="the manifest of single digits")
     parser.add_argument("out", type=Path, help="the corpus' folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--more", type=Path, nargs="+", default=[], help="manifests with more digits to learn from"
-    )
+    parser.add_argument("--more", type=Path, nargs="+", default=[], help="manifests with more digits to learn from")
     parser.add_argument("--times", type=int, default=4, help="in how many strings a recording is heard")
     options = parser.parse_args()
     if options.times < 1:

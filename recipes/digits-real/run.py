@@ -76,6 +76,7 @@ def main() -> None:
         options.out,
         jobs(options.out, names, options.seeds, chosen(options.held_out, there), epochs=options.epochs),
         speech,
+        series=jobs(options.out, NETWORKS, SEEDS, there),
         decodings=[Decoding(method="beam", beam=BEAM, lexicon=HERE / "digits.txt"), *beams(options.beam)],
         device=options.device,
         estimate=options.estimate,

@@ -30,6 +30,7 @@ def main() -> None:
         options.out,
         SMALL.jobs(options.out, names, options.seeds, options.epochs),
         listen_to(options.corpus, terminal),
+        series=SMALL.jobs(options.out, NETWORKS, SMALL.seeds),
         decodings=beams(options.beam),
         device=options.device,
         estimate=options.estimate,
