@@ -81,8 +81,10 @@ def write_index(
     lines += ["", "`analysis/` holds what was computed of each run, so that it is not computed again.", ""]
     lines += ["The paper's Table 1, to compare with:", "", "| CNN | SWBD, WER % | Clhm, WER % |", "|---|---|---|"]
     lines += [f"| {name} | {swbd} | {clhm} |" for name, (swbd, clhm) in PAPER_WER.items()]
-    told = ["## Missing or odd", "", *(f"- {problem}" for problem in problems)] if problems else ["Nothing is missing."]
-    lines += ["", *told]
+    ending = (
+        ["## Missing or odd", "", *(f"- {problem}" for problem in problems)] if problems else ["Nothing is missing."]
+    )
+    lines += ["", *ending]
     write_text(out / INDEX, "\n".join(lines) + "\n")
     return [out / PATHOLOGIES, out / INDEX]
 
