@@ -133,7 +133,8 @@ def _save_png(figure: Figure, path: Path, facts: dict[str, str]) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     with Image.open(drawn) as picture:
-        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        # So that no colour is far off, however few points have it: the ends of a colour bar.
+        small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
     notes = PngInfo()
     for key, value in facts.items():
         notes.add_text(key, value)
