@@ -1,4 +1,4 @@
-"""Train wav2letter, lstm and transformer on connected digits, each speaker held out in turn, and score them.
+"""Train four kinds of networks on connected digits, each speaker held out in turn, and score them.
 
 python recipes/digits-real/run.py runs --corpus digits [--only lstm] [--seeds 0] [--epochs N] [--held-out george]
 
@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from drivers import arguments, beams, begin, listen_to  # noqa: E402
 
-NETWORKS = ("wav2letter", "lstm", "transformer")
+NETWORKS = ("wav2letter", "conv-lstm-2", "lstm", "transformer")
 SEEDS = (0,)
 BEAM = 16
 """Sentences in the search over the frames of CTC with the ten digits as the only words."""
