@@ -12,7 +12,7 @@ version = release
 
 extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "results/*/*"]
 nitpicky = True
 
 myst_enable_extensions = ["deflist", "dollarmath"]
