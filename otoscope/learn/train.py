@@ -131,7 +131,7 @@ def train(
     processes = team(device)
     torch.manual_seed(derive_seed(config.seed, "weights"))
     network = build(network_config)
-    if start:
+    if start and not checkpoint_path(folder, 0).is_file():
         begin_with(network, start)
     if processes.first:
         claim(folder, settings, defaults)

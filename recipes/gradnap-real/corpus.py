@@ -4,7 +4,7 @@ python recipes/gradnap-real/corpus.py OUT --timit TIMIT.jsonl --librispeech LIBR
 
 Every utterance gets `source` and `split`. Held out (`split` = test) are of TIMIT all sentences of one woman and one
 man, of LibriSpeech every tenth utterance, and of the embedded corpus its own test part. What other transcribed speech
-there is (`--more`, as often as wanted) is learned from, too: all but one woman and one man of it.
+there is (`--more`, one manifest or several) is learned from, too: all but one woman and one man of it.
 """
 
 from __future__ import annotations
