@@ -120,7 +120,7 @@ def test_a_network_learns_from_nothing_but_its_part(tmp_path: Path, monkeypatch)
     series.train_and_score(job, heard(), [Decoding()])
     learnt = {f"u{number}" for number in range(8)}
     assert {utterance.id for utterance in given["corpus"]} == learnt
-    assert {utterance.id for utterance in given["speech"]().utterances} == learnt
+    assert {utterance.id for utterance in given["speech"](None).utterances} == learnt
     assert given["held_out"] == "split=dev"
 
 

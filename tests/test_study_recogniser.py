@@ -52,7 +52,7 @@ def test_perturbed_words_are_learned_scored_and_looked_into(corpus, tmp_path):
     options = {"epochs": 8, "learning_rate": 1e-2, "precision": "float32", "perturb": perturb}
     asked = []
     run = otoscope.train_recogniser(
-        tmp_path / "run", corpus, network=NETWORK, options=options, workers=0, speech=lambda: asked.append("features")
+        tmp_path / "run", corpus, network=NETWORK, options=options, workers=0, speech=lambda _: asked.append("features")
     )
     assert not asked
     held_out = [utterance for utterance in corpus if utterance.split == "test"]
@@ -110,7 +110,7 @@ def test_a_network_for_telephones_hears_all_speech_so(corpus, tmp_path):
         lambda: otoscope.gradnap(loaded, wide),
         lambda: otoscope.through_training(run, wide, measures=["cka"]),
         lambda: otoscope.compare({"run": run, "wide": otherwise}, held_out, measures=["cka"]),
-        lambda: otoscope.train_recogniser(tmp_path / "other", corpus, network=network, speech=lambda: wide),
+        lambda: otoscope.train_recogniser(tmp_path / "other", corpus, network=network, speech=lambda _: wide),
     ):
         with pytest.raises(BadInput, match=r"do not fit the network\n.*from 0 to \d+ Hz\n.*from 0 to \d+ Hz"):
             use()

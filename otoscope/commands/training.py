@@ -83,13 +83,9 @@ def train(
     options |= {name: value for name, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     heard: list[Any] = []
 
-    def speech() -> Any:
+    def speech(built: Any) -> Any:
         with terminal.stage("features") as progress:
-            bands = {name: network[name] for name in ("mels", "top_hz") if name in network}
-            if start and not network:
-                begun = otoscope.load(start)
-                bands = {"mels": begun.mels, "top_hz": begun.top_hz}
-            heard.append(otoscope.listen(chosen, strict=strict, progress=progress, **bands))
+            heard.append(otoscope.listen(chosen, network=built, strict=strict, progress=progress))
         return heard[0]
 
     def on_epoch(entry: dict[str, Any]) -> None:

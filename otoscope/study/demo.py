@@ -82,7 +82,7 @@ def run_demo(
             corpus,
             network=network,
             options={**(training or {}), "seed": seed},
-            speech=lambda: heard,
+            speech=lambda _: heard,
             progress=progress,
         )
     held_out = select(corpus, HELD_OUT)

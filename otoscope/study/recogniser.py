@@ -66,7 +66,7 @@ def train_recogniser(
     options: Mapping[str, Any] | None = None,
     start: Path | str | None = None,
     strict: bool = False,
-    speech: Callable[[], Speech] | None = None,
+    speech: Callable[[Recogniser], Speech] | None = None,
     in_memory: bool = True,
     device: str = "auto",
     workers: int | None = None,
@@ -85,8 +85,8 @@ def train_recogniser(
         start: a run, or a checkpoint, with whose weights training begins in place of random ones; the network's
             configuration is taken from there where `network` says nothing.
         strict: raise at the first utterance that cannot be used, instead of leaving it out.
-        speech: gives the features of the whole corpus, where they have been computed already; not asked where none are
-            kept in memory.
+        speech: gives the features of the whole corpus that a network takes, in place of `listen`; not asked where none
+            are kept in memory.
         in_memory: keep all features in memory; False: compute them in each epoch anew, as is done with those of
             perturbed speech in any case.
         device, workers, progress, on_epoch: see `otoscope.learn.train.train`.
@@ -109,7 +109,7 @@ def train_recogniser(
 
     def examples(built: Recogniser) -> tuple[list[Example], list[Example]]:
         if in_memory and not config.perturb:
-            heard = heard_by(built, corpus if speech is None else speech(), strict=strict)
+            heard = heard_by(built, corpus if speech is None else speech(built), strict=strict)
             found = usable_examples(heard, built, strict=strict)
             problems.extend(heard.problems)
         else:

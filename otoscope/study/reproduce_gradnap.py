@@ -224,7 +224,7 @@ def _trained(out: Path, plan: Scale, manifest: Path, seed: int, device: str, sta
                 corpus,
                 network=plan.network,
                 options={**plan.training, "seed": seed + number},
-                speech=lambda: heard,
+                speech=lambda _: heard,
                 device=device,
                 progress=progress,
             )

@@ -193,8 +193,8 @@ def scored_words(job: Job, scored: dict[str, list[Scored]], seconds: float) -> s
     return f"{job.name}: WER {rates}; {seconds:.0f} s"
 
 
-def _the(speech: Speech) -> Callable[[], Speech]:
-    return lambda: speech
+def _the(speech: Speech) -> Callable[[object], Speech]:
+    return lambda _: speech
 
 
 def method_name(decoding: Decoding) -> str:
