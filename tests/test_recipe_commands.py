@@ -137,7 +137,10 @@ def test_every_command_of_a_recipe_runs(
     for command in found:
         status = run(command, monkeypatch)
         met = capfd.readouterr()
-        assert status == 0, f"{' '.join(command)}\n{met.out}\n{met.err}"
+        # Eight noises have no AA and few letters, and a network of two layers no course over time: it says so.
+        holes = ("neurons", "symbol:a", "phone:AA") if command[1:3] == ["reproduce", "gradnap"] else ()
+        assert status == (1 if holes else 0), f"{' '.join(command)}\n{met.out}\n{met.err}"
+        assert all(f"librispeech: {hole}:" in met.err for hole in holes)
     assert len(list((tmp_path / "runs").iterdir())) == networks
     for folder in (tmp_path / "runs").iterdir():
         assert sorted(open_run(folder).checkpoints) == [0, 1]
@@ -151,3 +154,7 @@ def test_every_command_of_a_recipe_runs(
         assert {(row["condition"], row["words"]) for row in rows} == {("SWBD", "12"), ("Clhm", "12")}
     else:
         assert "phone:AE" in Profiles.load(tmp_path / "profiles-of-phones" / "gradnap.nc").groups
+        drawn = {path.stem for path in (tmp_path / "gradnap" / "figures").glob("*.pdf")}
+        assert drawn >= {f"librispeech-{name}" for name in ("figure-2", "figure-3", "figure-4a", "figure-4b")}
+        with (tmp_path / "gradnap" / "tables" / "librispeech-silhouettes.csv").open() as table:
+            assert {"symbol", "phone"} == {row["grouping"] for row in csv.DictReader(table)}

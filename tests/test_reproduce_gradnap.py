@@ -589,6 +589,32 @@ def test_from_nothing_two_networks_are_trained(tmp_path, speech, monkeypatch):
     assert facts.get("utterances", 3) == 3
 
 
+def test_phones_of_a_ctm_file_and_a_part_of_the_corpus(tmp_path, speech, run, monkeypatch, capsys):
+    """What `--where` names is looked at, with the phones of the file in place of the manifest's own."""
+    rows = [json.loads(line) for line in (speech / "manifest.jsonl").read_text().splitlines()]
+    for index, row in enumerate(rows):
+        row |= {"part": "one" if index < 4 else "two", "audio": str(speech / row["audio"])}
+    manifest, phones, out = tmp_path / "parted.jsonl", tmp_path / "phones.ctm", tmp_path / "out"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = ((row["id"], 0.2 * at, ("AA", "T")[at % 2]) for row in rows for at in range(3))
+    phones.write_text("".join(f"{id} 1 {start:.1f} 0.2 {phone}\n" for id, start, phone in said))
+    named = ("--run", run, "--corpus", manifest, "--out", out, "--json")
+    cli(monkeypatch, *named, "--where", "part=one", "--ctm", f"phone={phones}")
+    assert json.loads(capsys.readouterr().out)["speech"]["parted"]["utterances"] == 4
+    with xr.open_dataset(out / "tables" / "parted-inputs.nc", engine="h5netcdf") as table:
+        holes = dict(zip(table["group"].values, table["hole"].values, strict=True))
+    phones_there = {group for group, hole in holes.items() if group.startswith("phone:") and not hole}
+    assert phones_there == {"phone:AA", "phone:T"}
+
+
+def test_parts_and_times_of_no_corpus_are_refused(tmp_path, speech, run):
+    with pytest.raises(BadOption, match="no corpus"):
+        reproduce_gradnap(tmp_path / "out", where="split=test")
+    with pytest.raises(BadInput, match="no such CTM file"):
+        reproduce_gradnap(tmp_path / "out", run=run, corpus=speech, ctm={"phone": tmp_path / "none.ctm"})
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_of_another_seed_alone_is_refused_before_anything_is_trained(tmp_path, speech):
     """It would not be looked at: where no run is given, two are trained."""
     with pytest.raises(BadOption, match="no run"):

@@ -44,17 +44,22 @@ def read_chosen(
     manifest: Path, where: str | None, ctm: list[str] | None, strict: bool, *, need_text: bool = False
 ) -> Any:
     """The chosen utterances; their `.problems` are the manifest's."""
+    corpus = otoscope.read_corpus(manifest, strict=strict, need_text=need_text, ctm=named_tiers(ctm))
+    chosen = otoscope.select(corpus, where) if where else corpus
+    if not len(chosen):
+        raise OtoscopeError("no utterance is left", got=f"--where {where}", wanted="a condition that some fulfil")
+    return chosen
+
+
+def named_tiers(ctm: list[str] | None) -> dict[str, str]:
+    """Tier → CTM file, of `--ctm` options."""
     tiers = {}
     for entry in ctm or []:
         tier, sign, path = entry.partition("=")
         if not sign or not tier or not path:
             raise OtoscopeError("a CTM file needs a tier's name", got=entry, wanted="phone=FILE")
         tiers[tier] = path
-    corpus = otoscope.read_corpus(manifest, strict=strict, need_text=need_text, ctm=tiers)
-    chosen = otoscope.select(corpus, where) if where else corpus
-    if not len(chosen):
-        raise OtoscopeError("no utterance is left", got=f"--where {where}", wanted="a condition that some fulfil")
-    return chosen
+    return tiers
 
 
 def read_pronouncer(terminal: Terminal, lexicon: Path | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import otoscope
-from otoscope.commands.options import JsonOption, SeedOption
+from otoscope.commands.options import CtmOption, JsonOption, SeedOption, WhereOption, named_tiers
 from otoscope.study.console import Terminal
 
 
@@ -32,6 +32,8 @@ def gradnap(
             "--corpus", metavar="MANIFEST", help="The speech; of it what the run held out. Left out: it is spoken."
         ),
     ] = None,
+    where: WhereOption = None,
+    ctm: CtmOption = None,
     real: Annotated[
         list[Path] | None,
         typer.Option("--real", metavar="MANIFEST", help="More speech, with figures of its own; repeatable."),
@@ -48,9 +50,10 @@ def gradnap(
     OUT/figures, the numbers as NetCDF and CSV in OUT/tables; NAME-claims.csv has a row for each number.
 
     With nothing given it speaks the embedded corpus, trains two networks of the paper's 11 layers, narrower, and looks
-    at what they held out. Of your own: --run RUN --corpus MANIFEST, phones as a tier. Started again it goes on where it
-    was, and makes again what belongs to another corpus, network or version. What is missing is named, left empty in the
-    figures, and the exit status is 1.
+    at what they held out. Of your own: --run RUN --corpus MANIFEST, phones as a tier of the manifest or by --ctm;
+    --where chooses what is looked at in place of what the run held out. Started again it goes on where it was, and
+    makes again what belongs to another corpus, network or version. What is missing is named, left empty in the figures,
+    and the exit status is 1.
     """
     terminal = Terminal(as_json=json)
     terminal.say(otoscope.gradnap_scale(scale))
@@ -60,6 +63,8 @@ def gradnap(
         run=run,
         other_run=other_run,
         corpus=corpus,
+        where=where,
+        ctm=named_tiers(ctm),
         real=real or (),
         seed=seed,
         device=device,

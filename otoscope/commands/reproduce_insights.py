@@ -18,7 +18,7 @@ def insights(
     scale: Annotated[
         str, typer.Option("--scale", help="small: two cores and the embedded corpus; full: a GPU and Switchboard.")
     ] = "small",
-    out: Annotated[Path, typer.Option("--out", help="Where figures, tables and numbers go.")] = Path("insights"),
+    out: Annotated[Path, typer.Option("--out", help="The folder for everything.")] = Path("reproduce-insights"),
     corpus: Annotated[
         list[Path] | None,
         typer.Option(

@@ -16,13 +16,16 @@ from rich.table import Table
 
 from otoscope.base import Progress as Report
 
+# What is written are people's names of things: `phone:a:` is no emoji, `take[2]` no style.
+_LITERAL: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+
 
 class Terminal:
     """Progress and messages go to standard error, so that results on standard output can be piped."""
 
     def __init__(self, *, as_json: bool = False):
         self.as_json = as_json
-        self.screen = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.screen = Console(stderr=True, **_LITERAL, soft_wrap=True)
         self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
@@ -30,7 +33,7 @@ class Terminal:
         """A progress bar for one stage; its time is kept in `seconds`."""
         started = time.monotonic()
         columns = (
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<24}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -48,18 +51,18 @@ class Terminal:
         self.seconds[name] = self.seconds.get(name, 0.0) + took
         if not self.screen.is_terminal:
             # Without a terminal there is no bar: a line says that the stage is over.
-            self.screen.print(f"{name}: {took:.1f} s", markup=False)
+            self.screen.print(f"{name}: {took:.1f} s")
 
     def say(self, text: str) -> None:
         """A message for the person at the keyboard."""
-        self.screen.print(text, markup=False)
+        self.screen.print(text)
 
     def show(self, value: Any, text: str | Table) -> None:
         """The result, on standard output: as JSON when asked for, else to be read."""
         if self.as_json:
             sys.stdout.write(json.dumps(_without_nan(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         elif isinstance(text, Table):
-            Console(highlight=False).print(text)
+            Console(**_LITERAL).print(text)
         else:
             sys.stdout.write(text + "\n")
 

@@ -5,7 +5,7 @@ their controls. See `reproduce_gradnap`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from otoscope.base import BadCheckpoint, BadInput, BadOption, OtoscopeError, choose
-from otoscope.hear.corpus import Corpus, Utterance, read_corpus, select
+from otoscope.hear.corpus import Corpus, read_corpus, select
 from otoscope.hear.manifest import MANIFEST
 from otoscope.learn.checkpoint import Run, load_checkpoint, open_run
 from otoscope.study.demo import Stage, quiet, spoken_corpus
@@ -73,12 +73,14 @@ class Reproduction:
 
 
 def reproduce_gradnap(
-    out: Path | str = "gradnap",
+    out: Path | str,
     *,
     scale: str | Scale = "small",
     run: Path | str | None = None,
     other_run: Path | str | None = None,
     corpus: Path | str | None = None,
+    where: str | None = None,
+    ctm: Mapping[str, Path | str] | None = None,
     real: Sequence[Path | str] = (),
     seed: int = 0,
     device: str = "auto",
@@ -98,6 +100,8 @@ def reproduce_gradnap(
         other_run: a network like it from another seed, as a control.
         corpus: a manifest; left out, the embedded corpus is spoken. Where it has utterances that the run held out,
             only these are looked at.
+        where: which of its utterances are looked at in place of those, such as `corpus_subset=test-clean`.
+        ctm: its tiers from CTM files, `{"phone": path}`.
         real: further manifests, each looked at as a whole with the same network.
         seed: of the corpus, the training and the controls.
         device: "cpu", "cuda", or "auto".
@@ -109,8 +113,9 @@ def reproduce_gradnap(
         named in `holes` and in the figure; the rest is made nevertheless.
 
     Raises:
-        BadInput: a run that is not there.
-        BadOption: an unknown scale, one that takes a run and a corpus, or `other_run` without `run`.
+        BadInput: a run or a CTM file that is not there.
+        BadOption: an unknown scale, one that takes a run and a corpus, `other_run` without `run`, or `where` or `ctm`
+            without `corpus`.
         OtoscopeError: nothing can be made at all.
     """
     plan = scale if isinstance(scale, Scale) else _known_scale(scale)
@@ -131,6 +136,12 @@ def reproduce_gradnap(
         # A mistyped path is no hole to be drawn over the figures of an earlier time.
         if path is not None and not Path(path).exists():
             raise BadInput("there is no such run", got=f"{option} {path}", wanted="a run's folder, or a checkpoint")
+    if corpus is None and (where or ctm):
+        got = f"--where {where}" if where else "--ctm"
+        raise BadOption("a part or times of a corpus, but no corpus", got=got, wanted="--corpus MANIFEST as well")
+    for tier, path in (ctm or {}).items():
+        if not Path(path).is_file():
+            raise BadInput("there is no such CTM file", got=f"--ctm {tier}={path}", wanted=f"a file, {tier}=FILE.ctm")
     out, made = Path(out), Reproduction()
     manifest = Path(corpus) if corpus is not None else _spoken(out, plan, seed, stage)
     runs: list[Path | None] = [_path(run), _path(other_run)]
@@ -140,12 +151,15 @@ def reproduce_gradnap(
         None if path is None else _network(path, what, made.holes, device)
         for path, what in zip(runs, ("the network", "the network of another seed"), strict=True)
     ]
-    sets = {EMBEDDED if corpus is None else _name(manifest): (manifest, True)}
+    main = EMBEDDED if corpus is None else _name(manifest)
+    sets = {main: manifest}
     for path in map(Path, real):
-        sets[_unused(_name(path), sets)] = (path, False)
-    for name, (path, held_out) in sets.items():
+        sets[_unused(_name(path), sets)] = path
+    for name, path in sets.items():
         try:
-            speech = _utterances(path, held_out, runs[0], made.holes, name)
+            speech = _corpus(path, ctm if name == main else None, made.holes, name)
+            if name == main:
+                speech = select(speech, where) if where else _held_out(speech, runs[0] or path)
             if networks[0] is None:
                 raise BadCheckpoint("there is no network to look into", got=str(runs[0]))
             made.analyses[name] = analyse(
@@ -263,18 +277,21 @@ def _device(name: str) -> str:
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _utterances(path: Path, held_out: bool, run: Path | None, holes: Holes, name: str) -> Sequence[Utterance]:
-    """The speech of a set: of the main one what the run held out, if it has any of that."""
-    corpus = read_corpus(path, need_text=False)
+def _corpus(path: Path, ctm: Mapping[str, Path | str] | None, holes: Holes, name: str) -> Corpus:
+    """The speech of a set; rows that cannot be used are a hole."""
+    corpus = read_corpus(path, need_text=False, ctm=ctm)
     if corpus.problems:
         rows = len(corpus) + len(corpus.problems)
         holes.add(f"{name}: {len(corpus.problems)} of {rows} rows", "; ".join(map(str, corpus.problems[:3])))
-    if not held_out:
-        return Corpus(corpus.utterances)
+    return Corpus(corpus.utterances)
+
+
+def _held_out(corpus: Corpus, run: Path) -> Corpus:
+    """What the run held out, if it has any of that; else everything."""
     condition = HELD_OUT
     with contextlib.suppress(OtoscopeError):  # no run, which is a hole already, or a checkpoint alone
-        condition = open_run(run or path).settings.get("corpus", {}).get("held_out", HELD_OUT)
+        condition = open_run(run).settings.get("corpus", {}).get("held_out", HELD_OUT)
     try:
-        return Corpus(select(corpus, condition).utterances)
+        return select(corpus, condition)
     except BadOption:
-        return Corpus(corpus.utterances)
+        return corpus
