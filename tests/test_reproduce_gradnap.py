@@ -32,7 +32,8 @@ from otoscope.study.formants import Vowel
 from otoscope.study.gradnap_analysis import Analysis, Looking
 from otoscope.study.gradnap_claims import claims_table
 from otoscope.study.gradnap_tables import input_table
-from otoscope.study.reproduce_gradnap import SCALES, Reproduction, Scale, reproduce_gradnap
+from otoscope.study.kept import Holes
+from otoscope.study.reproduce_gradnap import SCALES, Reproduction, Scale, _network, reproduce_gradnap
 
 RATE = 16_000
 SYMBOLS = ["_", " ", "a", "t", "s"]
@@ -613,6 +614,20 @@ def test_parts_and_times_of_no_corpus_are_refused(tmp_path, speech, run):
     with pytest.raises(BadInput, match="no such CTM file"):
         reproduce_gradnap(tmp_path / "out", run=run, corpus=speech, ctm={"phone": tmp_path / "none.ctm"})
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_its_last_checkpoint_was_not_cut_short(tmp_path):
+    """Its log has all epochs; of a run cut short it has not."""
+    run, told = make_run(tmp_path / "run"), []
+    settings = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", {**settings, "train": {"epochs": 2}})
+    for epochs in (1, 2):
+        (run / "log.jsonl").write_text("".join(f'{{"epoch": {epoch}}}\n' for epoch in range(epochs + 1)))
+        holes = Holes()
+        assert _network(run, "the network", holes, "cpu") is not None
+        told.append(holes.found["the network"])
+    whys = ("its training was cut short", "checkpoints are missing")
+    assert told == [f"{why}: epoch 1 of 2 is looked at" for why in whys]
 
 
 def test_a_run_of_another_seed_alone_is_refused_before_anything_is_trained(tmp_path, speech):

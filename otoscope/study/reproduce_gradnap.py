@@ -262,7 +262,8 @@ def _network(path: Path, what: str, holes: Holes, device: str) -> nn.Module | No
             holes.add(f"{what}: epoch {epoch}", error)
             continue
         if epoch < planned and not _finished(run, epoch):
-            holes.add(what, f"its training was cut short: epoch {epoch} of {planned} is looked at")
+            why = "checkpoints are missing" if len(run.log) > planned else "its training was cut short"
+            holes.add(what, f"{why}: epoch {epoch} of {planned} is looked at")
         return network
     holes.add(what, "none of its checkpoints can be read")
     return None
