@@ -33,7 +33,7 @@ from otoscope.study.gradnap_analysis import Analysis, Looking
 from otoscope.study.gradnap_claims import claims_table
 from otoscope.study.gradnap_tables import input_table
 from otoscope.study.kept import Holes
-from otoscope.study.reproduce_gradnap import SCALES, Reproduction, Scale, _network, reproduce_gradnap
+from otoscope.study.reproduce_gradnap import SCALES, Reproduction, Scale, reproduce_gradnap
 
 RATE = 16_000
 SYMBOLS = ["_", " ", "a", "t", "s"]
@@ -616,6 +616,23 @@ def test_parts_and_times_of_no_corpus_are_refused(tmp_path, speech, run):
     assert not (tmp_path / "out").exists()
 
 
+def test_groups_are_averaged_within_their_kind(monkeypatch):
+    """By hand: letters 1 and 3 make 2, the phone alone 7; what is not known of a group is left out."""
+    groups = ["symbol:a", "phone:T", "symbol:t", "symbol:s"]
+    values = xr.DataArray([[[1.0, 7.0, 3.0, np.nan]]], dims=("reading", "layer", "group"), coords={"group": groups})
+    beyond = xr.concat([values, 10 * values], "beyond").transpose(..., "beyond")
+    shapes = xr.Dataset({"outside": beyond, "extent_s": values + 1, "peak_s": values + 2})
+    counts = xr.DataArray([[5, 6, 7, 8], [5, 0, 9, 8]], dims=("layer", "group"))
+    profiles = SimpleNamespace(instances=counts)
+    monkeypatch.setattr(gradnap_analysis, "measures", lambda read, vowels, **how: (shapes, profiles))
+    found = gradnap_analysis._measured(None, None, {}, Looking(), 0, "network").isel(condition=0, reading=0, layer=0)
+    for name, wanted in (("extent_s", (3, 8)), ("peak_s", (4, 9))):
+        assert tuple(found[name].sel(grouping=["symbol", "phone"]).values) == wanted
+    np.testing.assert_array_equal(found["outside"].sel(grouping="symbol"), [2, 20])
+    np.testing.assert_array_equal(found["outside"].sel(grouping="phone"), [7, 70])
+    assert list(found["instances"].values) == [5, 6, 9, 8]
+
+
 def test_a_run_without_its_last_checkpoint_was_not_cut_short(tmp_path):
     """Its log has all epochs; of a run cut short it has not."""
     run, told = make_run(tmp_path / "run"), []
@@ -624,7 +641,7 @@ def test_a_run_without_its_last_checkpoint_was_not_cut_short(tmp_path):
     for epochs in (1, 2):
         (run / "log.jsonl").write_text("".join(f'{{"epoch": {epoch}}}\n' for epoch in range(epochs + 1)))
         holes = Holes()
-        assert _network(run, "the network", holes, "cpu") is not None
+        assert study._network(run, "the network", holes, "cpu") is not None
         told.append(holes.found["the network"])
     whys = ("its training was cut short", "checkpoints are missing")
     assert told == [f"{why}: epoch 1 of 2 is looked at" for why in whys]
