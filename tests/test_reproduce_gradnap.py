@@ -595,12 +595,13 @@ def test_phones_of_a_ctm_file_and_a_part_of_the_corpus(tmp_path, speech, run, mo
     rows = [json.loads(line) for line in (speech / "manifest.jsonl").read_text().splitlines()]
     for index, row in enumerate(rows):
         row |= {"part": "one" if index < 4 else "two", "audio": str(speech / row["audio"])}
+    # Its path is taken from the manifest's folder.
     manifest, phones, out = tmp_path / "parted.jsonl", tmp_path / "phones.ctm", tmp_path / "out"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = ((row["id"], 0.2 * at, ("AA", "T")[at % 2]) for row in rows for at in range(3))
     phones.write_text("".join(f"{id} 1 {start:.1f} 0.2 {phone}\n" for id, start, phone in said))
     named = ("--run", run, "--corpus", manifest, "--out", out, "--json")
-    cli(monkeypatch, *named, "--where", "part=one", "--ctm", f"phone={phones}")
+    cli(monkeypatch, *named, "--where", "part=one", "--ctm", "phone=phones.ctm")
     assert json.loads(capsys.readouterr().out)["speech"]["parted"]["utterances"] == 4
     with xr.open_dataset(out / "tables" / "parted-inputs.nc", engine="h5netcdf") as table:
         holes = dict(zip(table["group"].values, table["hole"].values, strict=True))

@@ -15,7 +15,7 @@ from torch import nn
 
 from otoscope.base import BadCheckpoint, BadInput, BadOption, OtoscopeError, choose
 from otoscope.hear.corpus import Corpus, read_corpus, select
-from otoscope.hear.manifest import MANIFEST
+from otoscope.hear.manifest import MANIFEST, find_manifest
 from otoscope.learn.checkpoint import Run, load_checkpoint, open_run
 from otoscope.study.demo import Stage, quiet, spoken_corpus
 from otoscope.study.gradnap_analysis import Analysis, Looking, analyse
@@ -101,7 +101,7 @@ def reproduce_gradnap(
         corpus: a manifest; left out, the embedded corpus is spoken. Where it has utterances that the run held out,
             only these are looked at.
         where: which of its utterances are looked at in place of those, such as `corpus_subset=test-clean`.
-        ctm: its tiers from CTM files, `{"phone": path}`.
+        ctm: its tiers from CTM files, `{"phone": path}`, see `read_corpus`.
         real: further manifests, each looked at as a whole with the same network.
         seed: of the corpus, the training and the controls.
         device: "cpu", "cuda", or "auto".
@@ -136,12 +136,14 @@ def reproduce_gradnap(
         # A mistyped path is no hole to be drawn over the figures of an earlier time.
         if path is not None and not Path(path).exists():
             raise BadInput("there is no such run", got=f"{option} {path}", wanted="a run's folder, or a checkpoint")
-    if corpus is None and (where or ctm):
-        got = f"--where {where}" if where else "--ctm"
-        raise BadOption("a part or times of a corpus, but no corpus", got=got, wanted="--corpus MANIFEST as well")
-    for tier, path in (ctm or {}).items():
-        if not Path(path).is_file():
-            raise BadInput("there is no such CTM file", got=f"--ctm {tier}={path}", wanted=f"a file, {tier}=FILE.ctm")
+    if where or ctm:
+        if corpus is None:
+            got = f"--where {where}" if where else "--ctm"
+            raise BadOption("a part or times of a corpus, but no corpus", got=got, wanted="--corpus MANIFEST as well")
+        folder = find_manifest(corpus).parent
+        for tier, path in (ctm or {}).items():
+            if not (Path(path).is_file() or (folder / path).is_file()):
+                raise BadInput("there is no such CTM file", got=f"--ctm {tier}={path}", wanted=f"{tier}=FILE.ctm")
     out, made = Path(out), Reproduction()
     manifest = Path(corpus) if corpus is not None else _spoken(out, plan, seed, stage)
     runs: list[Path | None] = [_path(run), _path(other_run)]
