@@ -64,4 +64,7 @@ def test_the_network_has_the_shape_of_the_papers():
     assert [(one.kernel, one.stride) for one in narrow] == [(one.kernel, one.stride) for one in wide]
     # The second training takes the first one's network.
     assert read_recipe(RECIPE / "second.yaml")[0] == {}
+    # The third has its own, of the same shape.
+    again = read_recipe(RECIPE / "third.yaml")[0]
+    assert read_config(network_values(again)).hidden == read_config(network_values(network)).hidden
     assert all(one.units < other.units for one, other in zip(narrow, wide, strict=True))

@@ -295,8 +295,14 @@ def test_numbers_of_the_claims_are_those_of_the_formulas() -> None:
     spread = insights_numbers.sensitivity(networks)["seed_sd"]
     np.testing.assert_allclose(spread.sel(at), [np.std([0.1, 0.3], ddof=1) / 3, np.std([0.3, 0.7], ddof=1) / 3])
     assert np.isnan(spread.sel(network="conv-lstm-1")).all()
-    agreement = insights_numbers.shape(networks)["agreement"]
-    np.testing.assert_allclose(agreement.sel(network="conv-lstm-2"), 1)
+    shape = insights_numbers.shape(networks)
+    np.testing.assert_allclose(shape["agreement"].sel(network="conv-lstm-2"), 1)
+    # By hand, of the first layer: stretched, SVCCA is 0, 0.5, 1, its own CKA 0, 0.3, 1, the other layer's 3/8, 1, 0.
+    first = shape.sel(network="conv-lstm-2", reading="paper", seed=0, layer="conv1")
+    np.testing.assert_allclose(first["distance"], 0.2 / 3**0.5)
+    np.testing.assert_allclose(first["distance_elsewhere"], ((0.375**2 + 0.5**2 + 1) / 3) ** 0.5)
+    np.testing.assert_allclose(first["agreement_elsewhere"], -0.5)
+    assert shape["distance_elsewhere"].sel(network="conv-lstm-1").isnull().all()
     other = planted([[0.1, 0.5, 0.9, 1]])
     other["to_last"] = other["to_last"].copy()
     other["to_last"].loc[{"measure": "cka"}] = [0.6, 0.1, 0.2, 1]
@@ -305,6 +311,11 @@ def test_numbers_of_the_claims_are_those_of_the_formulas() -> None:
     settled = insights_numbers.convergence(networks)
     assert settled["converged"].sel(network="conv-lstm-1", seed=0, layer="conv2").isnull().all()
     assert float(settled["bottom_up"].sel(network="conv-lstm-2", seed=1, reading="paper", measure="cka")) == 0.5
+    late = planted([[0.1, 0.5, 0.9, 1]] * 3).assign_coords(layer=["conv1", "conv2", "output"])
+    late = late.assign(converged=late["converged"].copy(data=np.broadcast_to([2.0, 3.0, 1.0], (2, 2, 3))))
+    order = insights_numbers.convergence({"conv-lstm-2": {0: late}})
+    np.testing.assert_allclose(order["bottom_up_encoder"], np.ones((1, 1, 2, 2)))
+    np.testing.assert_array_equal(order["bottom_up"].squeeze(), late["bottom_up"])
     gap = insights_numbers.curves({0: runs[0].isel(epoch=[0, 1, 3])}, 3)["to_last"]
     assert gap.sel(epoch=2).isnull().all()
     assert gap.sel(epoch=1).notnull().all()

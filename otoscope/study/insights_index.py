@@ -28,9 +28,10 @@ SAID = {
     "figure4": "Figure 4: every layer of the Transformer through training, against the last epoch",
     "figure4-next": "the same against the next epoch",
     "convergence": "`converged`: epoch from which a layer stays within 0.05 of its end; `bottom_up`: rank correlation "
-    "of depth with it",
+    "of depth with it; `bottom_up_encoder`: without the output",
     "sensitivity": "`seed_sd`: standard deviation over seeds of the similarity with the last epoch, mean over epochs",
-    "shape": "`agreement`: rank correlation of the SVCCA curve with the CKA curve of a layer",
+    "shape": "`agreement`: rank correlation of the SVCCA curve with the CKA curve of a layer; `distance`: root mean "
+    "square of their difference, each stretched from 0 to 1; `…_elsewhere`: with the CKA curves of the other layers",
     "solutions": "`across_seeds`: the same layer in networks of different seeds, untrained, trained and, "
     "`across_seeds_shuffled`, with utterances paired with others; `rank`: over the CNNs, with word errors",
 }

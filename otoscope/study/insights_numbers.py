@@ -9,11 +9,13 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import spearmanr
 
+from otoscope.reduce.dynamics import bottom_up
 from otoscope.reduce.performance import rank_correlation
 from otoscope.study.insights_settings import CNN
 from otoscope.study.series_tables import Row
 
 CURVES = ("to_last", "to_next")
+OUTPUT = "output"
 
 
 def curves(runs: Mapping[int, xr.Dataset], last: int) -> xr.Dataset:
@@ -28,15 +30,24 @@ def curves(runs: Mapping[int, xr.Dataset], last: int) -> xr.Dataset:
 
 
 def convergence(networks: Mapping[str, Mapping[int, xr.Dataset]]) -> xr.Dataset:
-    """`converged` `(network, reading, measure, seed, layer)` and `bottom_up` without layer; NaN: no such one."""
+    """`converged` `(network, reading, measure, seed, layer)`, and without layer `bottom_up` and `bottom_up_encoder`.
+
+    The latter is without the output, whose place in the order is not the encoder's: of two layers it is 1, -1, or NaN
+    where both converge at once. NaN: no such network, seed or layer.
+    """
     layers, seeds = all_layers(networks), all_seeds(networks)
     parts = []
     for runs in networks.values():
-        found = [each[["converged", "bottom_up"]].reindex(layer=layers) for each in runs.values()]
+        found = []
+        for each in runs.values():
+            encoder = bottom_up(each["converged"].drop_sel(layer=OUTPUT, errors="ignore")).drop_attrs()
+            kept = each[["converged", "bottom_up"]].reindex(layer=layers)
+            found.append(kept.assign(bottom_up_encoder=encoder))
         parts.append(xr.concat(found, pd.Index(list(runs), name="seed"), combine_attrs="drop").reindex(seed=seeds))
     result = xr.concat(parts, pd.Index(list(networks), name="network"), combine_attrs="drop")
     result["converged"].attrs["long_name"] = "epoch from which the similarity with the last stays above 0.95"
     result["bottom_up"].attrs["long_name"] = "rank correlation of depth with the epoch of convergence"
+    result["bottom_up_encoder"].attrs["long_name"] = "the same without the output"
     return result
 
 
@@ -55,20 +66,26 @@ def sensitivity(networks: Mapping[str, Mapping[int, xr.Dataset]]) -> xr.Dataset:
 
 
 def shape(networks: Mapping[str, Mapping[int, xr.Dataset]]) -> xr.Dataset:
-    """Whether SVCCA and CKA agree in shape: `agreement` `(network, reading, seed, layer)`.
+    """Whether SVCCA and CKA agree in shape: `agreement` and `distance` `(network, reading, seed, layer)`.
 
-    Spearman's rank correlation of the two curves to the last epoch, over all epochs but the last, where both are 1; NaN
-    where a curve does not vary, or has fewer than three epochs.
+    Of the two curves to the last epoch, over all epochs but the last, where both are 1: Spearman's rank correlation,
+    and the root mean square of their difference where each is stretched to go from 0 to 1. NaN where a curve does not
+    vary, or has fewer than three epochs. All curves rise, so `agreement_elsewhere` and `distance_elsewhere` say what
+    comes of that alone: the same with the CKA curves of the network's other layers, on average.
     """
     parts = []
     for runs in networks.values():
         there = curves(runs, _last(runs))["to_last"].isel(epoch=slice(None, -1))
-        found = xr.apply_ufunc(
-            _ranks, there.sel(measure="svcca", drop=True), there.sel(measure="cka", drop=True),
-            input_core_dims=[["epoch"], ["epoch"]], vectorize=True,
-        )  # fmt: skip
-        parts.append(found.reindex(layer=all_layers(networks), seed=all_seeds(networks)).rename("agreement"))
-    return xr.concat(parts, pd.Index(list(networks), name="network")).to_dataset()
+        one = there.sel(measure="svcca", drop=True)
+        other = there.sel(measure="cka", drop=True).rename(layer="other_layer")
+        same = one["layer"] == other["other_layer"]
+        found = {}
+        for name, compared in (("agreement", _ranks), ("distance", _distance)):
+            pairs = xr.apply_ufunc(compared, one, other, input_core_dims=[["epoch"], ["epoch"]], vectorize=True)
+            found[name] = pairs.where(same).sum("other_layer", min_count=1)
+            found[f"{name}_elsewhere"] = pairs.where(~same).mean("other_layer")
+        parts.append(xr.Dataset(found).reindex(layer=all_layers(networks), seed=all_seeds(networks)))
+    return xr.concat(parts, pd.Index(list(networks), name="network"))
 
 
 def _ranks(one: np.ndarray, other: np.ndarray) -> float:
@@ -76,6 +93,14 @@ def _ranks(one: np.ndarray, other: np.ndarray) -> float:
     if known.sum() < 3 or np.ptp(one[known]) == 0 or np.ptp(other[known]) == 0:
         return float("nan")
     return float(spearmanr(one[known], other[known]).statistic)
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    known = np.isfinite(one) & np.isfinite(other)
+    if known.sum() < 3 or np.ptp(one[known]) == 0 or np.ptp(other[known]) == 0:
+        return float("nan")
+    first, second = ((each[known] - each[known].min()) / np.ptp(each[known]) for each in (one, other))
+    return float(np.sqrt(np.mean((first - second) ** 2)))
 
 
 def neighbours(found: Mapping[str, xr.Dataset]) -> xr.Dataset | None:
