@@ -62,6 +62,9 @@ def test_csv_has_a_row_per_number(tmp_path: Path) -> None:
     assert row["value"].item() == pytest.approx(float(table["to_last"].sel(measure="cka", layer="l3", epoch=5)), 1e-5)
     assert rows.query("variable == 'converged' and measure == 'svcca' and layer == 'l2'")["value"].isna().all()
     assert rows.query("variable == 'kept'")["epoch"].isna().all()
+    fewer = pd.read_csv(save_table(table, tmp_path, "t", blanks=False)[1])
+    pd.testing.assert_frame_equal(fewer, rows.dropna(subset="value").reset_index(drop=True))
+    assert len(fewer) == len(rows) - 1
 
 
 def test_unreadable_tables(tmp_path: Path) -> None:

@@ -318,7 +318,7 @@ def _draw(
     for name, table in tables.items():
         keep = out / "wer.csv" if name == "wer" else None
         kept = keep.read_text(encoding="utf-8") if keep else ""
-        result.files += save_table(_single(table), out, name)
+        result.files += save_table(_single(table), out, name, blanks=False)
         if keep:
             # The rows of Table 1, as series of networks write them, say more than the tidy form.
             write_text(keep, kept)

@@ -59,14 +59,19 @@ def cluster_profiles(profiles: Profiles, groupings: Sequence[str]) -> tuple[xr.D
     return (silhouettes(profiles, usable) if usable else None), trees
 
 
-def save_table(table: xr.Dataset, folder: Path, name: str) -> list[Path]:
-    """Write a Dataset as `name.nc` and, a row per entry, `name.csv`; each in one step."""
+def save_table(table: xr.Dataset, folder: Path, name: str, *, blanks: bool = True) -> list[Path]:
+    """Write a Dataset as `name.nc` and, a row per entry, `name.csv`; each in one step.
+
+    Without `blanks` what is NaN has no row: where networks lack each other's layers that is half of a table.
+    """
     table = table.assign_attrs(otoscope=importlib.metadata.version("otoscope"))
     paths = [folder / f"{name}.nc", folder / f"{name}.csv"]
     with atomic_path(paths[0]) as temporary:
         table.to_netcdf(temporary, engine="h5netcdf")
     with atomic_path(paths[1]) as temporary:
-        tidy(table).to_csv(temporary, index=False, float_format="%.6g")
+        rows = tidy(table)
+        rows = rows if blanks else rows.dropna(subset="value")
+        rows.to_csv(temporary, index=False, float_format="%.6g")
     return paths
 
 
