@@ -184,7 +184,7 @@ def test_a_given_delay_is_taken_off(meet, run, corpus, tmp_path):
     arguments = ("--corpus", corpus, "--where", "split=good", "--tier", "grapheme", "--no-refine")
     # Too little speech to measure one.
     assert "0 ms late (not measured)" in meet(run, *arguments, "--out", "a.ctm")[2]
-    assert "-50 ms late (given)" in meet(run, *arguments, "--out", "b.ctm", "--delay", "-0.05")[2]
+    assert "50 ms early (given)" in meet(run, *arguments, "--out", "b.ctm", "--delay", "-0.05")[2]
     one, other = (read_ctm(tmp_path / name)["three"] for name in ("a.ctm", "b.ctm"))
     later = [b.start_s - a.start_s for a, b in zip(one, other, strict=True)]
     assert later[1] == pytest.approx(0.05, abs=2e-4)

@@ -99,9 +99,8 @@ def align(
         table(["tier", "segments"], [[name, aligned.count(name)] for name in made]),
     )
     measured = "measured on this speech" if aligned.measured else "given" if delay is not None else "not measured"
-    terminal.say(
-        f"{len(aligned.utterances)} utterances; the network is {1000 * aligned.delay_s:.0f} ms late ({measured})"
-    )
+    late = f"{abs(1000 * aligned.delay_s):.0f} ms {'early' if aligned.delay_s < 0 else 'late'}"
+    terminal.say(f"{len(aligned.utterances)} utterances; the network is {late} ({measured})")
     if aligned.unpronounced:
         words = ", ".join(f"{word} ({n})" for word, n in list(aligned.unpronounced.items())[:8])
         terminal.say(f"{sum(aligned.unpronounced.values())} words without phones: {words}")
