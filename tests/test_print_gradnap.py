@@ -174,6 +174,11 @@ def test_silhouettes_are_drawn_by_threshold_and_as_means():
         np.testing.assert_allclose(drawn[3 * place : 3 * place + 3], [own - 0.75, own - 2, own])
         shade = {(x, round(y, 6)) for x, y in figure.axes[2].collections[place].get_paths()[0].vertices}
         assert {(at, round(float(own[at]) + reach, 6)) for at in range(3) for reach in (-0.1, 0.2)} <= shade
+    # Legends lie over nothing, and nothing lies over them.
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        legend, title = (part.get_window_extent() for part in (ax.get_legend(), ax.title))
+        assert ax.get_window_extent().y1 <= legend.y0 < legend.y1 <= title.y0 < title.y1 <= figure.bbox.y1
     # The legend's dashes are those of the lines; matplotlib tells them nowhere else.
     legend = figure.axes[2].get_legend()
     dashes = {

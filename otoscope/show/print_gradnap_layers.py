@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.cluster.hierarchy
 import xarray as xr
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -22,6 +23,7 @@ from otoscope.show.style import CATEGORIES, FAINT_INK, INK, depth_colours
 GRAPHEMES, PHONES = "symbol", "phone"
 NAMES = {GRAPHEMES: "graphemes", PHONES: "phones"}
 COLOURS = {GRAPHEMES: CATEGORIES[1], PHONES: CATEGORIES[0]}
+DASHES = {"shuffled labels": (1, 1.5), "random weights": (4, 1.5)}
 MARKERS = ("o", "s", "D", "^", "X", "P", "*", "p")
 KINDS = ("vowel", "stop", "fricative", "affricate", "nasal", "liquid", "semivowel", "flap")
 """Manners in the order of their colours: the same in every figure."""
@@ -44,22 +46,21 @@ def silhouettes_by_threshold(
         BadInput: a dimension or variable is missing, or axes of another number.
     """
     demand(table, "silhouettes", ("grouping", "layer", "percentile"), ("silhouette", "silhouette_mean"))
-    panels = grid(1, 3, axes, height=2.1)
+    panels = grid(1, 3, axes, height=2.5)
     names = layer_names(list(table["layer"].values))
     cuts = table["percentile"].values
     for ax, kind in zip(panels, NAMES, strict=False):
         rows = table["silhouette"].sel(grouping=kind).transpose("percentile", "layer").values
-        ax.set_title(NAMES[kind])
         if not np.isfinite(rows).any():
+            ax.set_title(NAMES[kind])
             mark_hole(ax, f"fewer than three {NAMES[kind]} have a profile")
             continue
         for row, cut, colour in zip(rows, cuts, depth_colours(len(cuts)), strict=True):
             ax.plot(np.arange(len(names)), row, marker="o", markersize=2, color=colour, label=f"{cut:g} %")
-        ax.legend(title="cut at", fontsize=5.5, title_fontsize=6, ncols=2, columnspacing=0.8, handlelength=1.2)
+        _named(ax, NAMES[kind], *ax.get_legend_handles_labels(), title="cut at", ncols=3)
         _layers(ax, names)
         ax.set_ylabel("silhouette")
     ax = panels[2]
-    ax.set_title("mean over the cuts")
     for kind, name in NAMES.items():
         mean = table["silhouette_mean"].sel(grouping=kind).values
         if not np.isfinite(mean).any():
@@ -68,15 +69,15 @@ def silhouettes_by_threshold(
         if "interval" in bands:
             ends = bands["interval"].sel(grouping=kind)
             ax.fill_between(at, ends["low"].values, ends["high"].values, color=COLOURS[kind], alpha=0.18, linewidth=0)
-        for control, dashes in (("shuffled labels", (1, 1.5)), ("random weights", (4, 1.5))):
+        for control, dashes in DASHES.items():
             if control in bands:
                 ends = bands[control].sel(grouping=kind)
                 middle = (ends["low"].values + ends["high"].values) / 2
                 ax.plot(at, middle, color=COLOURS[kind], linewidth=0.7, dashes=dashes)
         ax.plot(at, mean, marker=MARKERS[list(NAMES).index(kind)], color=COLOURS[kind], label=name)
     drawn, texts = ax.get_legend_handles_labels()
-    drawn += [Line2D([], [], color=FAINT_INK["light"], linewidth=0.7, dashes=d) for d in ((1, 1.5), (4, 1.5))]
-    ax.legend(drawn, [*texts, "shuffled labels", "random weights"], fontsize=5.5, handlelength=1.8)
+    drawn += [Line2D([], [], color=FAINT_INK["light"], linewidth=0.7, dashes=dashes) for dashes in DASHES.values()]
+    _named(ax, "mean over the cuts", drawn, [*texts, *DASHES], title="network, and controls", ncols=2)
     _layers(ax, names)
     low = min(ax.get_ylim()[0] for ax in panels if ax.lines)
     high = max(ax.get_ylim()[1] for ax in panels if ax.lines)
@@ -92,6 +93,15 @@ def silhouettes_by_threshold(
         f"shuffled labels and random weights give. N: {sizes}, {amount(int(table.attrs['instances']), 'frame')} "
         f"explained. {about}".strip(),
     )
+
+
+def _named(ax: Axes, name: str, drawn: Sequence[Artist], texts: Sequence[str], *, title: str, ncols: int) -> None:
+    """A panel's name, and its legend between that and the axes, in which intervals and curves take all the room."""
+    ax.set_title(name, pad=31)
+    ax.legend(
+        drawn, texts, title=title, ncols=ncols, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=5.5,
+        title_fontsize=6, columnspacing=0.8, handlelength=1.8, borderpad=0.2, labelspacing=0.3,
+    )  # fmt: skip
 
 
 @printed
