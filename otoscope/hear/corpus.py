@@ -110,8 +110,13 @@ def read_corpus(
     path = find_manifest(manifest)
     corpus = collect(rows_to_utterances(read_rows(path), path.parent, need_text=need_text), path, strict=strict)
     for tier, file in (ctm or {}).items():
-        add_ctm(corpus, tier, Path(file) if Path(file).exists() else path.parent / file)
+        add_ctm(corpus, tier, find_ctm(file, path))
     return corpus
+
+
+def find_ctm(file: Path | str, manifest: Path) -> Path:
+    """The path of a CTM file as it stands, or where there is nothing taken from the manifest's folder."""
+    return Path(file) if Path(file).exists() else manifest.parent / file
 
 
 def collect(

@@ -49,15 +49,16 @@ def silhouettes_by_threshold(
     panels = grid(1, 3, axes, height=2.5)
     names = layer_names(list(table["layer"].values))
     cuts = table["percentile"].values
+    for ax, name in zip(panels, (*NAMES.values(), "mean over the cuts"), strict=True):
+        ax.set_title(name, pad=31)
     for ax, kind in zip(panels, NAMES, strict=False):
         rows = table["silhouette"].sel(grouping=kind).transpose("percentile", "layer").values
         if not np.isfinite(rows).any():
-            ax.set_title(NAMES[kind])
             mark_hole(ax, f"fewer than three {NAMES[kind]} have a profile")
             continue
         for row, cut, colour in zip(rows, cuts, depth_colours(len(cuts)), strict=True):
             ax.plot(np.arange(len(names)), row, marker="o", markersize=2, color=colour, label=f"{cut:g} %")
-        _named(ax, NAMES[kind], *ax.get_legend_handles_labels(), title="cut at", ncols=3)
+        _above(ax, *ax.get_legend_handles_labels(), title="cut at", ncols=3)
         _layers(ax, names)
         ax.set_ylabel("silhouette")
     ax = panels[2]
@@ -77,7 +78,7 @@ def silhouettes_by_threshold(
         ax.plot(at, mean, marker=MARKERS[list(NAMES).index(kind)], color=COLOURS[kind], label=name)
     drawn, texts = ax.get_legend_handles_labels()
     drawn += [Line2D([], [], color=FAINT_INK["light"], linewidth=0.7, dashes=dashes) for dashes in DASHES.values()]
-    _named(ax, "mean over the cuts", drawn, [*texts, *DASHES], title="network, and controls", ncols=2)
+    _above(ax, drawn, [*texts, *DASHES], title="network, and controls", ncols=2)
     _layers(ax, names)
     low = min(ax.get_ylim()[0] for ax in panels if ax.lines)
     high = max(ax.get_ylim()[1] for ax in panels if ax.lines)
@@ -95,9 +96,8 @@ def silhouettes_by_threshold(
     )
 
 
-def _named(ax: Axes, name: str, drawn: Sequence[Artist], texts: Sequence[str], *, title: str, ncols: int) -> None:
-    """A panel's name, and its legend between that and the axes, in which intervals and curves take all the room."""
-    ax.set_title(name, pad=31)
+def _above(ax: Axes, drawn: Sequence[Artist], texts: Sequence[str], *, title: str, ncols: int) -> None:
+    """A panel's legend, between its name and the axes, in which intervals and curves take all the room."""
     ax.legend(
         drawn, texts, title=title, ncols=ncols, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=5.5,
         title_fontsize=6, columnspacing=0.8, handlelength=1.8, borderpad=0.2, labelspacing=0.3,

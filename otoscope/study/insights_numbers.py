@@ -73,6 +73,7 @@ def shape(networks: Mapping[str, Mapping[int, xr.Dataset]]) -> xr.Dataset:
     vary, or has fewer than three epochs. All curves rise, so `agreement_elsewhere` and `distance_elsewhere` say what
     comes of that alone: the same with the CKA curves of the network's other layers, on average.
     """
+    layers, seeds = all_layers(networks), all_seeds(networks)
     parts = []
     for runs in networks.values():
         there = curves(runs, _last(runs))["to_last"].isel(epoch=slice(None, -1))
@@ -84,22 +85,27 @@ def shape(networks: Mapping[str, Mapping[int, xr.Dataset]]) -> xr.Dataset:
             pairs = xr.apply_ufunc(compared, one, other, input_core_dims=[["epoch"], ["epoch"]], vectorize=True)
             found[name] = pairs.where(same).sum("other_layer", min_count=1)
             found[f"{name}_elsewhere"] = pairs.where(~same).mean("other_layer")
-        parts.append(xr.Dataset(found).reindex(layer=all_layers(networks), seed=all_seeds(networks)))
+        parts.append(xr.Dataset(found).reindex(layer=layers, seed=seeds))
     return xr.concat(parts, pd.Index(list(networks), name="network"))
 
 
-def _ranks(one: np.ndarray, other: np.ndarray) -> float:
+def _paired(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The values where both are known; None if they are fewer than three, or one of the two does not vary."""
     known = np.isfinite(one) & np.isfinite(other)
-    if known.sum() < 3 or np.ptp(one[known]) == 0 or np.ptp(other[known]) == 0:
-        return float("nan")
-    return float(spearmanr(one[known], other[known]).statistic)
+    one, other = one[known], other[known]
+    return (one, other) if len(one) >= 3 and np.ptp(one) > 0 and np.ptp(other) > 0 else None
+
+
+def _ranks(one: np.ndarray, other: np.ndarray) -> float:
+    pair = _paired(one, other)
+    return float(spearmanr(*pair).statistic) if pair else float("nan")
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    known = np.isfinite(one) & np.isfinite(other)
-    if known.sum() < 3 or np.ptp(one[known]) == 0 or np.ptp(other[known]) == 0:
+    pair = _paired(one, other)
+    if pair is None:
         return float("nan")
-    first, second = ((each[known] - each[known].min()) / np.ptp(each[known]) for each in (one, other))
+    first, second = ((each - each.min()) / np.ptp(each) for each in pair)
     return float(np.sqrt(np.mean((first - second) ** 2)))
 
 
@@ -154,10 +160,8 @@ def solutions(found: Mapping[str, xr.Dataset], rows: Sequence[Row]) -> xr.Datase
     for place, r, m, c in np.ndindex(*size):
         if len(cnns) < 3:
             continue
-        values, errors = places[place][:, r, m], errors_of[:, c]
-        known = np.isfinite(values) & np.isfinite(errors)
-        if known.sum() >= 3 and np.ptp(values[known]) > 0 and np.ptp(errors[known]) > 0:
-            one = rank_correlation(values[known], errors[known])
+        if pair := _paired(places[place][:, r, m], errors_of[:, c]):
+            one = rank_correlation(*pair)
             rank[place, r, m, c], p[place, r, m, c] = one.spearman, one.p
     dims = ("place", "reading", "measure", "condition")
     return result.assign(rank=(dims, rank), rank_p=(dims, p))

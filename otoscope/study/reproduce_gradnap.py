@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from otoscope.base import BadCheckpoint, BadInput, BadOption, OtoscopeError, choose
-from otoscope.hear.corpus import Corpus, read_corpus, select
+from otoscope.hear.corpus import Corpus, find_ctm, read_corpus, select
 from otoscope.hear.manifest import MANIFEST, find_manifest
 from otoscope.learn.checkpoint import Run, load_checkpoint, open_run
 from otoscope.study.demo import Stage, quiet, spoken_corpus
@@ -140,9 +140,9 @@ def reproduce_gradnap(
         if corpus is None:
             got = f"--where {where}" if where else "--ctm"
             raise BadOption("a part or times of a corpus, but no corpus", got=got, wanted="--corpus MANIFEST as well")
-        folder = find_manifest(corpus).parent
+        there = find_manifest(corpus)
         for tier, path in (ctm or {}).items():
-            if not (Path(path).is_file() or (folder / path).is_file()):
+            if not find_ctm(path, there).is_file():
                 raise BadInput("there is no such CTM file", got=f"--ctm {tier}={path}", wanted=f"{tier}=FILE.ctm")
     out, made = Path(out), Reproduction()
     manifest = Path(corpus) if corpus is not None else _spoken(out, plan, seed, stage)
